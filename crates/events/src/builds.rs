@@ -1,0 +1,146 @@
+//! What CI says of a build.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Digest, Event, JobName, PIPELINE, Stream, V1};
+
+/// Names one posted build for ever. UUID version 7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BuildId(pub Uuid);
+
+impl BuildId {
+    /// A new one, which sorts after those made before.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for BuildId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for BuildId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// How a build ended, in Jenkins' words. Only [`BuildStatus::Success`] deploys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildStatus {
+    /// It worked.
+    Success,
+    /// It was built, but its tests failed.
+    Unstable,
+    /// It broke.
+    Failure,
+    /// It was not run.
+    NotBuilt,
+    /// Somebody stopped it.
+    Aborted,
+}
+
+impl BuildStatus {
+    /// All of them, in the order of Jenkins' `Result`.
+    pub const ALL: [Self; 5] = [Self::Success, Self::Unstable, Self::Failure, Self::NotBuilt, Self::Aborted];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Unstable => "unstable",
+            Self::Failure => "failure",
+            Self::NotBuilt => "not_built",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// Reads a status in any case: Jenkins writes `SUCCESS`, its plugins `success`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str().eq_ignore_ascii_case(text))
+    }
+}
+
+impl fmt::Display for BuildStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// CI finished a build. Subject `pipeline.build.<job>`.
+///
+/// `image` is kept as it was posted. The gateway refuses what cannot be deployed, and the planner judges again, because
+/// the bus has other doors than the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildFinished {
+    /// The payload's version.
+    pub v: V1,
+    /// Names the build.
+    pub id: BuildId,
+    /// The job that ran.
+    pub job: JobName,
+    /// The build's number within its job.
+    pub number: u64,
+    /// How it ended.
+    pub status: BuildStatus,
+    /// The image it made, with its tag.
+    pub image: String,
+    /// Pins the image's content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    /// The commit it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The branch it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Where CI shows the build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// When the gateway took it.
+    pub received_at: DateTime<Utc>,
+}
+
+impl Event for BuildFinished {
+    const TYPE: &'static str = "portfolio.build.finished.v1";
+    const STREAM: &'static Stream = &PIPELINE;
+
+    fn subject(&self) -> String {
+        format!("pipeline.build.{}", self.job.subject_token())
+    }
+
+    fn message_id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_in_any_case() {
+        assert_eq!(BuildStatus::parse("SUCCESS"), Some(BuildStatus::Success));
+        assert_eq!(BuildStatus::parse("Not_Built"), Some(BuildStatus::NotBuilt));
+        assert_eq!(BuildStatus::parse("succes"), None);
+        for status in BuildStatus::ALL {
+            assert_eq!(serde_json::to_value(status).unwrap(), status.as_str());
+        }
+    }
+}

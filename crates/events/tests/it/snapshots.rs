@@ -1,0 +1,147 @@
+//! A changed snapshot is a break of the wire: add a version, do not accept the change.
+
+use chrono::{DateTime, Utc};
+use events::{
+    BuildFinished, BuildId, BuildStatus, ContactId, ContactSubmitted, DeployRequested, Diagnosis, Event, PodDiagnosis,
+    Progress, RolloutChanged, RolloutState, V1,
+};
+use insta::assert_json_snapshot;
+
+const ID: &str = "01980000-0000-7000-8000-000000000001";
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_780_000_000 + second, 123_000_000).unwrap()
+}
+
+fn build_id() -> BuildId {
+    ID.parse().unwrap()
+}
+
+fn build() -> BuildFinished {
+    BuildFinished {
+        v: V1,
+        id: build_id(),
+        job: "folder/portfolio".parse().unwrap(),
+        number: 42,
+        status: BuildStatus::Success,
+        image: "mastereflex123/portfolio:v42-abc1234".to_owned(),
+        digest: Some(format!("sha256:{}", "0a".repeat(32)).parse().unwrap()),
+        commit: Some("abc1234def".to_owned()),
+        branch: Some("main".to_owned()),
+        url: Some("http://jenkins.example/job/portfolio/42/".to_owned()),
+        received_at: at(0),
+    }
+}
+
+fn accepted() -> RolloutChanged {
+    RolloutChanged {
+        v: V1,
+        build_id: build_id(),
+        target: Some("portfolio".parse().unwrap()),
+        step: 0,
+        state: RolloutState::Accepted,
+        at: at(1),
+        detail: Some("waits for its turn".to_owned()),
+        reason: None,
+        image: "mastereflex123/portfolio:v42-abc1234".to_owned(),
+        previous_image: None,
+        started_at: at(1),
+        deadline_at: None,
+        generation: None,
+        progress: None,
+        diagnosis: None,
+        build: Some(build()),
+        planned: Some(1),
+    }
+}
+
+fn failed() -> RolloutChanged {
+    let pod = PodDiagnosis {
+        pod: "app-5d4f-x2x".to_owned(),
+        container: "app".to_owned(),
+        reason: "CrashLoopBackOff".to_owned(),
+        message: "back-off 10s restarting failed container".to_owned(),
+        exit_code: Some(1),
+        restarts: 3,
+        log_tail: vec!["panic".to_owned()],
+    };
+    RolloutChanged {
+        detail: Some("the new version does not start".to_owned()),
+        reason: Some("container app of pod app-5d4f-x2x crashes".to_owned()),
+        previous_image: Some("mastereflex123/portfolio:v41-1234abc".to_owned()),
+        deadline_at: Some(at(600)),
+        generation: Some(7),
+        progress: Some(Progress { desired: 2, updated: 1, ready: 1, available: 1 }),
+        diagnosis: Some(Diagnosis {
+            cause: "CrashLoopBackOff".to_owned(),
+            summary: "container app of pod app-5d4f-x2x crashes with exit code 1".to_owned(),
+            pods: vec![pod],
+            events: vec!["BackOff: restarting failed container".to_owned()],
+        }),
+        ..accepted().next(RolloutState::Failed, at(9))
+    }
+}
+
+/// Freezes the JSON, and checks that it reads back as what was written.
+macro_rules! frozen {
+    ($name:literal, $event:expr, $type:ty) => {{
+        let event: $type = $event;
+        assert_json_snapshot!($name, event);
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<$type>(&text).unwrap(), event);
+    }};
+}
+
+#[test]
+fn contact_submitted() {
+    let contact = ContactSubmitted {
+        v: V1,
+        id: ContactId(ID.parse().unwrap()),
+        name: "Ada Lovelace".to_owned(),
+        email: "ada@example.org".to_owned(),
+        subject: Some("The engine".to_owned()),
+        message: "Hello.\nIt computes.".to_owned(),
+        received_at: at(0),
+    };
+    assert_eq!((contact.subject(), contact.message_id()), ("contacts.submitted".to_owned(), ID.to_owned()));
+    frozen!("contact_submitted", contact, ContactSubmitted);
+}
+
+#[test]
+fn build_finished() {
+    assert_eq!(
+        (build().subject(), build().message_id()),
+        ("pipeline.build.folder%2Fportfolio".to_owned(), ID.to_owned())
+    );
+    frozen!("build_finished", build(), BuildFinished);
+}
+
+#[test]
+fn deploy_requested() {
+    let request = DeployRequested {
+        v: V1,
+        build_id: build_id(),
+        target: "portfolio".parse().unwrap(),
+        image: "mastereflex123/portfolio:v42-abc1234".to_owned(),
+        requested_at: at(1),
+    };
+    assert_eq!((request.subject(), request.message_id()), ("deploy.portfolio".to_owned(), format!("{ID}.portfolio")));
+    frozen!("deploy_requested", request, DeployRequested);
+}
+
+#[test]
+fn rollout_changed() {
+    assert_eq!(accepted().subject(), format!("rollout.portfolio.{ID}"));
+    assert_eq!(failed().message_id(), format!("rollout.portfolio.{ID}.1"));
+    assert_eq!(RolloutChanged { target: None, ..accepted() }.subject(), format!("rollout._.{ID}"));
+    frozen!("rollout_accepted", accepted(), RolloutChanged);
+    frozen!("rollout_failed", failed(), RolloutChanged);
+}
+
+#[test]
+fn another_version_is_not_read_as_this_one() {
+    let mut value = serde_json::to_value(build()).unwrap();
+    value["v"] = 2.into();
+    let error = serde_json::from_value::<BuildFinished>(value).unwrap_err().to_string();
+    assert!(error.contains("payload version 2 is not known"), "{error}");
+}

@@ -1,0 +1,122 @@
+//! Connecting, and staying connected.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::{ConnectOptions, Event, jetstream::context::ContextBuilder};
+use tokio::sync::watch;
+
+use super::Bus;
+use crate::{config::Nats, readiness::Latch};
+
+/// How long one answer may take before it is asked for again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A silent server is noticed after two of these.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The bus could not be reached in time.
+#[derive(Debug, thiserror::Error)]
+#[error("NATS could not be reached within {}", humantime::format_duration(*.0))]
+pub struct NotConnected(Duration);
+
+impl Bus {
+    /// Starts to connect, and returns at once. The latch shows how it goes.
+    ///
+    /// # Errors
+    /// A file that the configuration names cannot be read.
+    pub async fn connect(name: &'static str, config: &Nats, latch: Latch) -> anyhow::Result<Self> {
+        let (sender, connected) = watch::channel(false);
+        let options = sign_in(ConnectOptions::new(), config)
+            .await?
+            .name(name)
+            .retry_on_initial_connect()
+            .connection_timeout(Duration::from_secs(3))
+            .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(pause)
+            .event_callback(move |event| {
+                observe(&event, &latch, &sender);
+                std::future::ready(())
+            });
+        let client = options.connect(config.urls.0.clone()).await.context("NATS_URL")?;
+        let jetstream = ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client.clone());
+        Ok(Self { name, client, jetstream, connected })
+    }
+
+    /// Waits until the bus is connected.
+    ///
+    /// # Errors
+    /// The time is up.
+    pub async fn connected(&self, within: Duration) -> Result<(), NotConnected> {
+        let mut connected = self.connected.clone();
+        match tokio::time::timeout(within, connected.wait_for(|connected| *connected)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NotConnected(within)),
+        }
+    }
+
+    /// Whether the bus is connected now.
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+}
+
+async fn sign_in(mut options: ConnectOptions, config: &Nats) -> anyhow::Result<ConnectOptions> {
+    if let (Some(user), Some(file)) = (&config.user, &config.password_file) {
+        let password = tokio::fs::read_to_string(file)
+            .await
+            .with_context(|| format!("NATS_PASSWORD_FILE: cannot read {}", file.display()))?;
+        options = options.user_and_password(user.clone(), password.trim_end().to_owned());
+    }
+    if let Some(file) = &config.creds_file {
+        options = options
+            .credentials_file(file)
+            .await
+            .with_context(|| format!("NATS_CREDS_FILE: cannot read {}", file.display()))?;
+    }
+    if let Some(file) = &config.ca_file {
+        options = options.add_root_certificates(file.clone()).require_tls(true);
+    }
+    Ok(options)
+}
+
+/// Short at first, so that a restart of the server is hardly felt, and bounded, so that an outage costs little.
+fn pause(attempts: usize) -> Duration {
+    let exponent = u32::try_from(attempts.min(10)).unwrap_or(10);
+    Duration::from_millis(20).saturating_mul(2_u32.saturating_pow(exponent)).min(LONGEST_PAUSE)
+}
+
+fn observe(event: &Event, latch: &Latch, connected: &watch::Sender<bool>) {
+    match event {
+        Event::Connected => {
+            connected.send_replace(true);
+            latch.set("connected");
+        }
+        Event::Disconnected => {
+            connected.send_replace(false);
+            latch.unset("disconnected, connecting again");
+        }
+        Event::Closed => {
+            connected.send_replace(false);
+            latch.unset("closed");
+        }
+        Event::ServerError(error) => tracing::warn!("NATS: {error}"),
+        Event::ClientError(error) => tracing::warn!("NATS: {error}"),
+        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => tracing::info!("NATS: {event}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let pauses: Vec<_> = (0..100).map(pause).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!((pauses[0], pauses[99]), (Duration::from_millis(20), LONGEST_PAUSE));
+    }
+}

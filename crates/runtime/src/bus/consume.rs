@@ -1,0 +1,344 @@
+//! Consuming: messages come in batches, a handler says how each went, and what that means is settled here.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::jetstream::{
+    self, AckKind,
+    consumer::{PullConsumer, pull},
+};
+use events::{Consumer, Event};
+use futures::{FutureExt, StreamExt, stream::ReadyChunks};
+use opentelemetry::{Context, TraceId, trace::TraceContextExt};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{Instrument, Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use super::{
+    Bus, Failure,
+    dead_letter::DeadLetter,
+    headers,
+    settle::{Settlement, settle},
+};
+use crate::{metrics::ConsumerMetrics, propagation, readiness::Latch, shutdown::Shutdown};
+
+/// An event, as it was delivered.
+#[derive(Clone, Debug)]
+pub struct Delivery<E> {
+    /// The event.
+    pub event: E,
+    /// How often it was delivered, this time included.
+    pub deliveries: u64,
+    /// The trace context that its publisher gave.
+    trace: Context,
+}
+
+impl<E> Delivery<E> {
+    /// The trace that the event belongs to.
+    pub fn trace_id(&self) -> TraceId {
+        self.trace.span().span_context().trace_id()
+    }
+}
+
+/// Handles the events of one consumer. It never touches acknowledgements.
+pub trait Handler: Send + Sync + 'static {
+    /// What it handles.
+    type Event: Event;
+
+    /// Waits until it can handle something. Nothing is asked of the bus before.
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// Handles a batch, of at least one event and at most as many as the consumer says. One result an event, in order.
+    fn handle(&self, batch: Vec<Delivery<Self::Event>>) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
+}
+
+/// How often the consumer's backlog is asked for.
+const PENDING_EVERY: Duration = Duration::from_secs(5);
+
+/// The pause after a failure of the bus, and between looks for a consumer that is missing.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl Bus {
+    /// Consumes until the shutdown begins, then finishes what it has and returns. Whatever goes wrong with the bus or the
+    /// consumer meanwhile shows in the latch, and is tried again.
+    pub async fn consume<H: Handler>(
+        &self,
+        consumer: Consumer,
+        handler: Arc<H>,
+        metrics: ConsumerMetrics,
+        latch: Latch,
+        shutdown: Shutdown,
+    ) {
+        let work = Work { bus: self, consumer: &consumer, handler: &*handler, metrics: &metrics, latch: &latch };
+        while !shutdown.has_begun() {
+            tokio::select! {
+                () = shutdown.begun() => break,
+                () = handler.ready() => {}
+            }
+            if let Err(error) = work.pull_until(&shutdown).await {
+                latch.unset(error);
+            }
+            tokio::select! {
+                () = shutdown.begun() => break,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// Keeps `consumer_pending` up to date until the shutdown begins.
+    pub async fn watch_backlog(&self, consumer: &Consumer, metrics: &ConsumerMetrics, shutdown: &Shutdown) {
+        let gauge = metrics.pending.with_label_values(&[consumer.stream.name, &consumer.name]);
+        let mut every = interval(PENDING_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return,
+                _ = every.tick() => {}
+            }
+            if let Ok(found) = self.find_consumer(consumer).await {
+                let info = found.cached_info();
+                let waiting = info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(0);
+                gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    async fn find_consumer(&self, consumer: &Consumer) -> Result<PullConsumer, String> {
+        self.connected(Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
+        let found = self.jetstream.get_consumer_from_stream(&consumer.name, consumer.stream.name).await;
+        found.map_err(|error| {
+            use async_nats::jetstream::stream::ConsumerErrorKind as Kind;
+            let name = &consumer.name;
+            match error.kind() {
+                Kind::JetStream(answer) if answer.code() == 404 => {
+                    format!("consumer {name} is missing: run provision as a privileged user")
+                }
+                _ => format!("consumer {name} cannot be used: {error}"),
+            }
+        })
+    }
+}
+
+/// What stays the same from message to message.
+struct Work<'a, H> {
+    bus: &'a Bus,
+    consumer: &'a Consumer,
+    handler: &'a H,
+    metrics: &'a ConsumerMetrics,
+    latch: &'a Latch,
+}
+
+/// A message that could be read, and its event.
+type Read<E> = (jetstream::Message, Delivery<E>);
+
+impl<H: Handler> Work<'_, H> {
+    /// Takes messages until the shutdown begins, the consumer breaks, or the handler lacks a dependency.
+    async fn pull_until(&self, shutdown: &Shutdown) -> Result<(), String> {
+        let consumer = self.bus.find_consumer(self.consumer).await?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(self.consumer.batch)
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(5))
+            .messages()
+            .await
+            .map_err(|error| format!("consumer {} cannot be read: {error}", self.consumer.name))?;
+        self.latch.set("consuming");
+        let mut chunks = messages.ready_chunks(self.consumer.batch);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = shutdown.begun() => None,
+                chunk = chunks.next() => chunk,
+            };
+            let Some(chunk) = chunk else { break };
+            let mut messages = Vec::with_capacity(chunk.len());
+            let mut broken = None;
+            for item in chunk {
+                match item {
+                    Ok(message) => messages.push(message),
+                    Err(error) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {}
+                    Err(error) => broken = Some(error),
+                }
+            }
+            let carry_on = self.process(messages).await;
+            if let Some(error) = broken {
+                return Err(format!("consumer {} broke: {error}", self.consumer.name));
+            }
+            if !carry_on {
+                break;
+            }
+        }
+        give_back(chunks).await;
+        Ok(())
+    }
+
+    /// Handles and settles messages. False if a dependency is away, so that no more is asked for.
+    async fn process(&self, messages: Vec<jetstream::Message>) -> bool {
+        let mut batch: Vec<Read<H::Event>> = Vec::with_capacity(messages.len());
+        for message in messages {
+            match decode::<H::Event>(&message) {
+                Ok(delivery) => batch.push((message, delivery)),
+                // It stands alone: the others of its batch are handled all the same.
+                Err(reason) => {
+                    let failure = Err(Failure::Permanent(anyhow::anyhow!(reason)));
+                    self.settle(&message, &failure, &Span::current()).await;
+                }
+            }
+        }
+        if batch.is_empty() {
+            return true;
+        }
+        let span = self.span(&batch);
+        let (messages, deliveries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let results = self.keeping_alive(&messages, self.handler.handle(deliveries)).instrument(span.clone()).await;
+        let mut carry_on = true;
+        for (message, result) in messages.iter().zip(&results) {
+            carry_on &= !matches!(result, Err(Failure::Unavailable(_)));
+            self.settle(message, result, &span).await;
+        }
+        carry_on
+    }
+
+    /// A single event's span is a child of its publisher's; a batch's is linked to each.
+    fn span(&self, batch: &[Read<H::Event>]) -> Span {
+        let span = tracing::info_span!(
+            parent: None,
+            "process",
+            otel.name = format_args!("process {}", self.consumer.stream.name),
+            otel.kind = "consumer",
+            messaging.system = "nats",
+            messaging.operation.type = "process",
+            messaging.destination.name = self.consumer.stream.name,
+            messaging.consumer.group.name = %self.consumer.name,
+            messaging.batch.message_count = batch.len(),
+            trace_id = field::Empty,
+        );
+        if let [(_, delivery)] = batch {
+            propagation::adopt(&span, delivery.trace.clone());
+        } else {
+            for (_, delivery) in batch {
+                span.add_link(delivery.trace.span().span_context().clone());
+            }
+            propagation::adopt(&span, Context::new());
+        }
+        span
+    }
+
+    /// Tells the bus that the messages are still in process, for as long as the handler takes.
+    async fn keeping_alive<T>(&self, messages: &[jetstream::Message], handling: impl Future<Output = T>) -> T {
+        let mut beat = interval(self.consumer.ack_wait / 3);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beat.reset();
+        tokio::pin!(handling);
+        loop {
+            tokio::select! {
+                result = &mut handling => return result,
+                _ = beat.tick() => {
+                    for message in messages {
+                        // Lost with the connection; then the message is delivered again, which handlers bear.
+                        let _ = message.ack_with(AckKind::Progress).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, message: &jetstream::Message, result: &Result<(), Failure>, span: &Span) {
+        let info = message.info();
+        let (sequence, deliveries) =
+            info.as_ref().map_or((0, 1), |info| (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1)));
+        let consumer = self.consumer.name.as_str();
+        let kind = match settle(result, deliveries, self.consumer.max_deliveries) {
+            Settlement::Ack => AckKind::Ack,
+            Settlement::Again(delay) => {
+                if let Err(failure) = result {
+                    span.in_scope(|| {
+                        tracing::warn!(consumer, message.sequence = sequence, deliveries, "a message {failure}");
+                    });
+                }
+                AckKind::Nak((!delay.is_zero()).then_some(delay))
+            }
+            Settlement::DeadLetter(reason) => {
+                let letter = DeadLetter {
+                    consumer: self.consumer,
+                    sequence,
+                    deliveries,
+                    subject: message.subject.to_string(),
+                    headers: message.headers.clone(),
+                    payload: message.payload.clone(),
+                };
+                let trace_id = headers::trace_context(message.headers.as_ref()).span().span_context().trace_id();
+                match self.bus.store_dead_letter(letter, &reason).await {
+                    Ok(_) => {
+                        let labels = [self.consumer.stream.name, consumer];
+                        self.metrics.dead_lettered.with_label_values(&labels).inc();
+                        tracing::error!(%trace_id, consumer, message.sequence = sequence, "dead letter: {reason}");
+                        AckKind::Term
+                    }
+                    Err(error) => {
+                        tracing::error!(%trace_id, consumer, message.sequence = sequence,
+                            "a dead letter could not be stored, the message stays: {error}");
+                        AckKind::Nak(Some(Duration::from_secs(10)))
+                    }
+                }
+            }
+        };
+        if let Err(error) = message.ack_with(kind).await {
+            tracing::warn!(consumer, message.sequence = sequence, "could not settle, it will come again: {error}");
+        }
+    }
+}
+
+/// Messages that were fetched and not looked at go back at once, so that another replica need not wait for them.
+async fn give_back(mut chunks: ReadyChunks<pull::Stream>) {
+    while let Some(Some(chunk)) = chunks.next().now_or_never() {
+        for message in chunk.into_iter().flatten() {
+            let _ = message.ack_with(AckKind::Nak(None)).await;
+        }
+    }
+}
+
+/// Reads an event. The reason why it cannot be read holds none of its data.
+fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, String> {
+    let event = serde_json::from_slice(&message.payload).map_err(|error| undecodable(E::TYPE, &error))?;
+    let deliveries = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
+    Ok(Delivery { event, deliveries, trace: headers::trace_context(message.headers.as_ref()) })
+}
+
+/// serde's own words quote what they found, which may be somebody's data. The names of our fields are safe to tell.
+fn undecodable(event_type: &str, error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let what = if words.starts_with("missing field `") || words.starts_with("payload version ") {
+        words.split(" at line ").next().unwrap_or_default().to_owned()
+    } else {
+        format!("{:?} error", error.classify()).to_lowercase()
+    };
+    format!("not a {event_type}: {what} at line {} column {}", error.line(), error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use events::ContactSubmitted;
+
+    use super::*;
+
+    #[test]
+    fn why_a_payload_cannot_be_read_is_said_without_its_data() {
+        let reason = |text: &str| {
+            let error = serde_json::from_str::<ContactSubmitted>(text).unwrap_err();
+            undecodable("contact", &error)
+        };
+        for (text, expected) in [
+            ("{", "not a contact: eof error at line 1 column 1"),
+            ("hunter2", "not a contact: syntax error at line 1 column 1"),
+            (r#"{"v":2}"#, "not a contact: payload version 2 is not known, only 1 is at line 1 column 7"),
+            (r#"{"v":1,"id":"ada@example.org"}"#, "not a contact: data error at line 1 column 29"),
+            (r#"{"v":1}"#, "not a contact: missing field `id` at line 1 column 7"),
+            (r#"{"v":1,"ada@example.org":1,"v":1}"#, "not a contact: data error at line 1 column 30"),
+        ] {
+            assert_eq!(reason(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Publishing: done means acknowledged, which with our server configuration means on disk.
+
+use std::time::Duration;
+
+use async_nats::{
+    HeaderMap,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    jetstream::{
+        self,
+        context::{PublishError as ClientError, PublishErrorKind},
+        message::PublishMessage,
+    },
+};
+use bytes::Bytes;
+use events::Event;
+use tokio::time::Instant;
+use tracing::{Instrument, field};
+
+use super::{Bus, headers};
+
+/// The stream has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// Whether it was there already, from an earlier attempt.
+    pub duplicate: bool,
+}
+
+/// The stream does not have it, or nobody knows.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No acknowledgement came in time. It may be stored all the same, so try again with the same id, or not at all.
+    #[error("the bus did not acknowledge in time")]
+    Unavailable,
+    /// The stream holds as much as it may.
+    #[error("the stream is full")]
+    Full,
+    /// There is no such stream.
+    #[error("no stream takes this subject")]
+    NoStream,
+    /// Somebody else has published to the subject since we looked.
+    #[error("the subject has moved on")]
+    MovedOn,
+    /// It is larger than the server allows.
+    #[error("the message is larger than the bus allows")]
+    TooLarge,
+    /// It could not be written as JSON.
+    #[error("the event cannot be encoded")]
+    Encode(#[from] serde_json::Error),
+    /// The server refuses it for another reason.
+    #[error("the bus refuses: {0}")]
+    Refused(String),
+}
+
+impl Bus {
+    /// Publishes an event and waits for its acknowledgement. An attempt without an answer is repeated with the same id
+    /// until the time is up, so that it is stored once however often it was sent.
+    pub async fn publish<E: Event>(&self, event: &E, within: Duration) -> Result<Published, PublishError> {
+        self.send(event, None, within).await
+    }
+
+    /// Publishes an event only if `last` is the sequence of the last message on its subject (0 for none). This makes the
+    /// one who has seen everything the only one who can write.
+    ///
+    /// # Errors
+    /// [`PublishError::MovedOn`] if it is not.
+    pub async fn publish_after<E: Event>(
+        &self,
+        event: &E,
+        last: u64,
+        within: Duration,
+    ) -> Result<Published, PublishError> {
+        self.send(event, Some(last), within).await
+    }
+
+    async fn send<E: Event>(&self, event: &E, last: Option<u64>, within: Duration) -> Result<Published, PublishError> {
+        let subject = event.subject();
+        let span = tracing::info_span!(
+            "publish",
+            otel.name = format_args!("send {}", E::STREAM.name),
+            otel.kind = "producer",
+            messaging.system = "nats",
+            messaging.operation.type = "send",
+            messaging.destination.name = %subject,
+            otel.status_code = field::Empty,
+        );
+        let mut headers = headers::of_event(event, self.name, &span);
+        if let Some(last) = last {
+            headers::set(&mut headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, &last.to_string());
+        }
+        let payload = Bytes::from(serde_json::to_vec(event)?);
+        let result = self.send_raw(subject, headers, payload, within).instrument(span.clone()).await;
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
+        result
+    }
+
+    /// Sends until there is an answer or the time is up. The headers hold the id that makes this safe.
+    pub(super) async fn send_raw(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+        within: Duration,
+    ) -> Result<Published, PublishError> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What is sent while disconnected is kept and delivered some day, after we have told that it is not.
+            self.connected(left).await.map_err(|_| PublishError::Unavailable)?;
+            let attempt =
+                tokio::time::timeout_at(deadline, self.attempt(subject.clone(), headers.clone(), payload.clone()));
+            match attempt.await {
+                Err(_) => return Err(PublishError::Unavailable),
+                Ok(Ok(published)) => return Ok(published),
+                Ok(Err(Some(error))) => return Err(error),
+                Ok(Err(None)) => {
+                    tracing::debug!("no acknowledgement, sending again");
+                    // Nothing is known, and the next attempt finds out. A pause, so that a refusal does not spin.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    /// One attempt; `None` if its outcome is unknown and another may tell.
+    async fn attempt(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<Published, Option<PublishError>> {
+        let message = PublishMessage::build().headers(headers).payload(payload);
+        let sent = self.jetstream.send_publish(subject, message).await.map_err(|error| classify(&error))?;
+        let ack = sent.await.map_err(|error| classify(&error))?;
+        Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate })
+    }
+}
+
+/// What the client's error means to us; `None` if it says nothing about the outcome.
+fn classify(error: &ClientError) -> Option<PublishError> {
+    match error.kind() {
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => None,
+        PublishErrorKind::StreamNotFound => Some(PublishError::NoStream),
+        PublishErrorKind::WrongLastSequence => Some(PublishError::MovedOn),
+        PublishErrorKind::MaxPayloadExceeded => Some(PublishError::TooLarge),
+        PublishErrorKind::WrongLastMessageId | PublishErrorKind::Other => {
+            let source = std::error::Error::source(error);
+            match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
+                Some(answer) => by_code(answer),
+                // A lost connection, or an answer that is none.
+                None => None,
+            }
+        }
+    }
+}
+
+fn by_code(answer: &jetstream::Error) -> Option<PublishError> {
+    match answer.error_code().0 {
+        // JSStreamStoreFailedF, JSInsufficientResourcesErr, JSAccountResourcesExceededErr, JSStreamMaxBytesExceeded
+        10_077 | 10_023 | 10_002 | 10_054 => Some(PublishError::Full),
+        // JSStreamWrongLastSequence, and its constant form
+        10_071 | 10_164 => Some(PublishError::MovedOn),
+        // JSStreamDuplicateMessageConflict, JSClusterNotAvail, JSClusterNotLeader, JSStreamExpectedLastSeqPerSubjectNotReady
+        10_158 | 10_008 | 10_009 | 10_163 => None,
+        _ => Some(PublishError::Refused(answer.to_string())),
+    }
+}

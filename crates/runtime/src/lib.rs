@@ -1,0 +1,21 @@
+//! What every process needs and none should write again: configuration, telemetry, admin server, readiness, ordered
+//! shutdown, and the bus.
+//!
+//! A service's `main` reads its configuration and hands its work to [`process::run`]; the work gets a
+//! [`process::Process`] with everything connected. `async-nats` is used in this crate only.
+
+pub mod admin;
+pub mod bus;
+pub mod config;
+pub mod metrics;
+pub mod process;
+pub mod propagation;
+pub mod readiness;
+pub mod shutdown;
+pub mod telemetry;
+
+/// The version that was built: `v{number}-{commit}` where the build set `BUILD_VERSION`, else the crate's.
+pub const VERSION: &str = match option_env!("BUILD_VERSION") {
+    Some(version) => version,
+    None => concat!("v", env!("CARGO_PKG_VERSION")),
+};

@@ -1,0 +1,134 @@
+//! The life of a process, in order: telemetry, signals, admin server, bus, the service's own work, drain, flush.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use crate::{
+    admin::{self, Admin},
+    bus::Bus,
+    config::{Common, ConfigError},
+    metrics,
+    readiness::Readiness,
+    shutdown::Shutdown,
+    telemetry,
+};
+
+/// What a service's own work is given.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// The service's name.
+    pub name: &'static str,
+    /// The bus, which connects by itself, and again after a loss.
+    pub bus: Bus,
+    /// Where dependencies are reported.
+    pub readiness: Readiness,
+    /// Where metrics are added.
+    pub registry: Registry,
+    /// When to end.
+    pub shutdown: Shutdown,
+}
+
+/// The status of a process that was told twice to end, as a shell has it for SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Runs a service until its work ends or a shutdown does. The work is expected to return once the shutdown has begun and
+/// everything that it had taken on is done.
+pub fn run<W>(name: &'static str, config: Common, work: impl FnOnce(Process) -> W) -> ExitCode
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    start(async move {
+        let grace = config.shutdown_grace;
+        let telemetry = match telemetry::init(name, &config) {
+            Ok(telemetry) => telemetry,
+            Err(error) => return ConfigError(format!("{error:#}")).report(),
+        };
+        let shutdown = Shutdown::new(grace);
+        let code = tokio::select! {
+            result = live(name, &config, shutdown.clone(), work) => match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{name} ends: {error:#}");
+                    ExitCode::FAILURE
+                }
+            },
+            aborted = shutdown.watch_signals() => {
+                match aborted {
+                    Ok(reason) => tracing::error!("{name} ends at once: {reason}"),
+                    Err(error) => tracing::error!("{name} ends: signals cannot be received: {error}"),
+                }
+                return ExitCode::from(EXIT_INTERRUPTED);
+            }
+        };
+        telemetry.flush().await;
+        code
+    })
+}
+
+async fn live<W>(
+    name: &'static str,
+    config: &Common,
+    shutdown: Shutdown,
+    work: impl FnOnce(Process) -> W,
+) -> anyhow::Result<()>
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    let registry = metrics::registry();
+    let readiness = Readiness::default();
+    let listener = TcpListener::bind(config.admin_addr)
+        .await
+        .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
+    let admin = Admin { registry: registry.clone(), readiness: readiness.clone(), shutdown: shutdown.clone() };
+    // It serves to the very end, so that a drain can be watched, and ends with the runtime.
+    tokio::spawn(axum::serve(listener, admin::router(admin)).into_future());
+
+    let bus = Bus::connect(name, &config.nats, readiness.latch("nats")).await?;
+    tracing::info!(version = crate::VERSION, admin.addr = %config.admin_addr, "{name} starts");
+    work(Process { name, bus: bus.clone(), readiness, registry, shutdown }).await?;
+    // What was published and acknowledged by us is on its way: let it leave.
+    bus.flush().await;
+    tracing::info!("{name} is done");
+    Ok(())
+}
+
+/// Runs a command of a service that does one thing and ends, such as `provision`. What it says goes to stdout.
+pub fn run_command<W>(name: &'static str, config: Common, work: impl FnOnce(Bus) -> W) -> ExitCode
+where
+    W: Future<Output = anyhow::Result<()>>,
+{
+    start(async move {
+        let command = async {
+            let bus = Bus::connect(name, &config.nats, Readiness::default().latch("nats")).await?;
+            bus.connected(Duration::from_secs(10)).await?;
+            work(bus).await
+        };
+        match command.await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(name, &error),
+        }
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "a command talks to a person, without a logger")]
+fn complain(name: &str, error: &anyhow::Error) -> ExitCode {
+    eprintln!("{name}: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn start(main: impl Future<Output = ExitCode>) -> ExitCode {
+    // rustls has no default of its own when several are compiled in; fails only if one is set already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(main);
+            // Not a plain drop, which would wait for a blocked thread, of a name look-up for instance.
+            runtime.shutdown_timeout(Duration::from_millis(200));
+            code
+        }
+        Err(error) => complain("runtime", &error.into()),
+    }
+}

@@ -1,0 +1,85 @@
+//! Trace context over HTTP and over the bus, in the form of the W3C: `traceparent` and `tracestate`.
+
+use opentelemetry::{
+    Context, TraceId,
+    propagation::{Extractor, Injector, TextMapPropagator},
+    trace::TraceContextExt,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::{Span, field::display};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// The headers that carry a trace context.
+const NAMES: [&str; 2] = ["traceparent", "tracestate"];
+
+/// Reads the trace context from headers, whatever they are kept in. Nonsense is no context.
+pub fn extract<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> Context {
+    let found = Found(NAMES.map(get));
+    // Not the current context: what is not told is not guessed.
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &found)
+}
+
+/// Writes the trace context of a span into headers.
+pub fn inject(span: &Span, set: impl FnMut(&str, String)) {
+    TraceContextPropagator::new().inject_context(&span.context(), &mut Set(set));
+}
+
+/// Makes a span the child of a remote one, before it is entered, and notes its trace in its field `trace_id`, which all
+/// log lines below it show.
+pub fn adopt(span: &Span, parent: Context) {
+    if parent.span().span_context().is_valid() {
+        // Fails only where no OpenTelemetry layer is installed, as in unit tests.
+        let _ = span.set_parent(parent);
+    }
+    span.record("trace_id", display(trace_id(span)));
+}
+
+/// The trace a span belongs to.
+pub fn trace_id(span: &Span) -> TraceId {
+    span.context().span().span_context().trace_id()
+}
+
+/// The span's context as a `traceresponse` header (W3C Trace Context, level 2), which has the form of a `traceparent`.
+pub fn traceresponse(span: &Span) -> String {
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags())
+}
+
+struct Found<'a>([Option<&'a str>; 2]);
+
+impl Extractor for Found<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        NAMES.iter().position(|name| *name == key).and_then(|index| self.0[index])
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        NAMES.to_vec()
+    }
+}
+
+struct Set<F>(F);
+
+impl<F: FnMut(&str, String)> Injector for Set<F> {
+    fn set(&mut self, key: &str, value: String) {
+        (self.0)(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_valid_context_is_read() {
+        let read = |text: &'static str| {
+            let context = extract(|name| (name == "traceparent").then_some(text));
+            context.span().span_context().trace_id().to_string()
+        };
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(read("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), trace);
+        for nonsense in ["", "00", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "zz-x-y-01", "ü"] {
+            assert_eq!(read(nonsense), TraceId::INVALID.to_string(), "{nonsense}");
+        }
+    }
+}

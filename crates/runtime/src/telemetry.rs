@@ -1,0 +1,97 @@
+//! Logs to stderr, and traces over OTLP where an endpoint is configured.
+//!
+//! Spans always have ids, whether or not they are exported, so that every log line of a request shows its `trace_id` and
+//! the context travels on over the bus.
+
+mod json;
+
+use std::{
+    io::{IsTerminal, stderr},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use opentelemetry::{KeyValue, trace::TracerProvider};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracerProvider},
+};
+use opentelemetry_semantic_conventions::resource::SERVICE_VERSION;
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    VERSION,
+    config::{Common, LogFormat},
+};
+
+/// How long the last spans may take to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Keeps telemetry going until it is flushed.
+#[derive(Debug)]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+}
+
+/// Starts logging and, where configured, tracing. Once a process, inside its tokio runtime.
+///
+/// # Errors
+/// The OTLP endpoint cannot be used.
+pub fn init(service: &'static str, config: &Common) -> anyhow::Result<Telemetry> {
+    let provider = tracer_provider(service, config)?;
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("portfolio"))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false);
+    tracing_subscriber::registry()
+        .with(EnvFilter::try_new(&config.log).context("RUST_LOG")?)
+        .with(traces)
+        .with(log_layer(config.log_format))
+        .init();
+    Ok(Telemetry { provider })
+}
+
+impl Telemetry {
+    /// Sends what is left. Waits at most three seconds for a collector that does not answer.
+    pub async fn flush(self) {
+        // The exporter blocks its thread.
+        let flushed = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::warn!("the last spans could not be sent: {error}");
+        }
+    }
+}
+
+fn log_layer<S>(format: Option<LogFormat>) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    let terminal = stderr().is_terminal();
+    let layer = fmt::layer().with_writer(stderr);
+    match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
+        LogFormat::Text => layer.with_ansi(terminal).with_target(false).boxed(),
+        LogFormat::Json => layer.fmt_fields(fmt::format::JsonFields::new()).event_format(json::Lines).boxed(),
+    }
+}
+
+fn tracer_provider(service: &'static str, config: &Common) -> anyhow::Result<SdkTracerProvider> {
+    // `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are read by the builder, and win.
+    let defaults = Resource::builder_empty().with_service_name(service).build();
+    let resource = Resource::builder()
+        .with_attributes(defaults.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())))
+        .with_attribute(KeyValue::new(SERVICE_VERSION, VERSION))
+        .build();
+    let builder = SdkTracerProvider::builder().with_resource(resource);
+    let Some(endpoint) = &config.otlp_endpoint else {
+        // Ids are made and passed on, and nothing else is spent.
+        return Ok(builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build());
+    };
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .build()
+        .with_context(|| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint} cannot be used"))?;
+    Ok(builder.with_batch_exporter(exporter).build())
+}
