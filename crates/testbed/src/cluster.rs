@@ -1,0 +1,245 @@
+//! A real Kubernetes control plane without containers: etcd, API server, controllers, scheduler. KWOK plays the nodes.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+use crate::{Server, Spec, find_tool, free_port, within};
+
+const KWOK_CONFIG: &str = include_str!("cluster/kwok.yaml");
+const TOKEN: &str = "testbed-admin";
+
+/// A control plane. It keeps its ports and its data when parts of it are started again.
+#[derive(Debug)]
+pub struct Cluster {
+    // Ended in this order.
+    _kwok: Server,
+    _scheduler: Server,
+    _controllers: Server,
+    /// The API server.
+    pub api_server: Server,
+    _etcd: Server,
+    kubeconfig: PathBuf,
+}
+
+impl Cluster {
+    /// Starts one that keeps its data in the folder.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let files = Files::write(folder)?;
+        let etcd = start_etcd(folder, files.etcd_port).await?;
+        let mut api_server = Server::start(api_server(folder, &files)?)?;
+        let kubeconfig = files.kubeconfig.clone();
+        api_server.ready(Duration::from_secs(60), || is_ready(kubeconfig.clone())).await?;
+        let controllers = Server::start(
+            Spec::new("kube-controller-manager", find_tool("kube-controller-manager")?, folder)
+                .args(["--leader-elect=false", "--secure-port=0"])
+                .args([flag("--kubeconfig", &files.kubeconfig), flag("--service-account-private-key-file", &files.sa_key)]),
+        )?;
+        let scheduler = Server::start(
+            Spec::new("kube-scheduler", find_tool("kube-scheduler")?, folder)
+                .args(["--leader-elect=false", "--secure-port=0"])
+                .args([flag("--kubeconfig", &files.kubeconfig)]),
+        )?;
+        let kwok = Server::start(kwok(folder, &files)?)?;
+        let cluster = Self {
+            _kwok: kwok,
+            _scheduler: scheduler,
+            _controllers: controllers,
+            api_server,
+            _etcd: etcd,
+            kubeconfig: files.kubeconfig,
+        };
+        cluster.add_node().await?;
+        Ok(cluster)
+    }
+
+    /// The file with which clients reach it, as an administrator.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Starts the API server again after it was stopped or killed.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_api_server_again(&mut self) -> anyhow::Result<()> {
+        self.api_server.start_again()?;
+        let kubeconfig = self.kubeconfig.clone();
+        self.api_server.ready(Duration::from_secs(60), || is_ready(kubeconfig.clone())).await
+    }
+
+    /// Runs `kubectl` and gives what it printed.
+    ///
+    /// # Errors
+    /// It fails.
+    pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        kubectl(&self.kubeconfig, args, "").await
+    }
+
+    /// Applies manifests.
+    ///
+    /// # Errors
+    /// The API server refuses them.
+    pub async fn apply(&self, manifests: &str) -> anyhow::Result<()> {
+        kubectl(&self.kubeconfig, &["apply", "--filename", "-"], manifests).await.map(|_| ())
+    }
+
+    /// The node on which all pods run, which is ready once KWOK keeps its lease and says so.
+    async fn add_node(&self) -> anyhow::Result<()> {
+        self.apply(
+            r#"{"apiVersion":"v1","kind":"Node","metadata":{"name":"node-0","annotations":{"kwok.x-k8s.io/node":"fake"},
+                "labels":{"kubernetes.io/hostname":"node-0"}}}"#,
+        )
+        .await?;
+        within(Duration::from_secs(30), "a node that takes pods", || async {
+            let path = "jsonpath={.spec.taints}{.status.conditions[?(@.type==\"Ready\")].status}";
+            let found = self.kubectl(&["get", "node", "node-0", "-o", path]).await.ok()?;
+            let account = self.kubectl(&["get", "serviceaccount", "default"]).await.ok();
+            (found == "True" && account.is_some()).then_some(())
+        })
+        .await
+    }
+}
+
+/// The files that the servers read, and the ports in them.
+struct Files {
+    etcd_port: u16,
+    api_port: u16,
+    certificate: PathBuf,
+    certificate_key: PathBuf,
+    sa_key: PathBuf,
+    sa_public_key: PathBuf,
+    tokens: PathBuf,
+    kwok_config: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Files {
+    /// Certificates are new each time, so that a client with our kubeconfig reaches our API server or none.
+    fn write(folder: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let write = |name: &str, text: &str| -> anyhow::Result<PathBuf> {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(path)
+        };
+        let authority_key = KeyPair::generate()?;
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(DnType::CommonName, "testbed");
+        let authority_certificate = authority.self_signed(&authority_key)?;
+        let key = KeyPair::generate()?;
+        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
+        let certificate =
+            CertificateParams::new(names)?.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+        let (etcd_port, api_port) = (free_port(), free_port());
+        let kubeconfig = kubeconfig(&folder.join("ca.crt"), api_port);
+        write("ca.crt", &authority_certificate.pem())?;
+        // Tokens of service accounts outlive a restart.
+        let sa_key = folder.join("sa.key");
+        let sa = match fs::read_to_string(&sa_key) {
+            Ok(pem) => KeyPair::from_pem(&pem)?,
+            Err(_) => KeyPair::generate()?,
+        };
+        Ok(Self {
+            etcd_port,
+            api_port,
+            certificate: write("server.crt", &certificate.pem())?,
+            certificate_key: write("server.key", &key.serialize_pem())?,
+            sa_key: write("sa.key", &sa.serialize_pem())?,
+            sa_public_key: write("sa.pub", &sa.public_key_pem())?,
+            tokens: write("tokens.csv", &format!("{TOKEN},admin,admin,system:masters\n"))?,
+            kwok_config: write("kwok.yaml", KWOK_CONFIG)?,
+            kubeconfig: write("kubeconfig", &kubeconfig)?,
+        })
+    }
+}
+
+fn kubeconfig(authority: &Path, port: u16) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: testbed\n\
+         clusters: [{{ name: testbed, cluster: {{ server: 'https://127.0.0.1:{port}', certificate-authority: '{}' }} }}]\n\
+         users: [{{ name: admin, user: {{ token: {TOKEN} }} }}]\n\
+         contexts: [{{ name: testbed, context: {{ cluster: testbed, user: admin }} }}]\n",
+        authority.display()
+    )
+}
+
+async fn start_etcd(folder: &Path, port: u16) -> anyhow::Result<Server> {
+    let peer = format!("http://127.0.0.1:{}", free_port());
+    let client = format!("http://127.0.0.1:{port}");
+    let data = folder.join("etcd");
+    let spec = Spec::new("etcd", find_tool("etcd")?, folder)
+        .args([flag("--data-dir", &data)])
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        // The peer's address is new each time, and there is only one.
+        .args(["--initial-cluster", &format!("default={peer}"), "--force-new-cluster"])
+        .args(["--unsafe-no-fsync", "--log-level", "warn"]);
+    let mut server = Server::start(spec)?;
+    let client = crate::http::Client::new(&client);
+    let healthy = || async { client.get("/health").await.ok().filter(|answer| answer.status.is_success()).map(|_| ()) };
+    server.ready(Duration::from_secs(30), healthy).await?;
+    Ok(server)
+}
+
+fn api_server(folder: &Path, files: &Files) -> anyhow::Result<Spec> {
+    Ok(Spec::new("kube-apiserver", find_tool("kube-apiserver")?, folder)
+        .args([format!("--etcd-servers=http://127.0.0.1:{}", files.etcd_port)])
+        .args([format!("--secure-port={}", files.api_port)])
+        .args(["--bind-address=127.0.0.1", "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC"])
+        .args(["--service-account-issuer=https://kubernetes.default.svc", "--allow-privileged"])
+        .args([
+            flag("--service-account-key-file", &files.sa_public_key),
+            flag("--service-account-signing-key-file", &files.sa_key),
+            flag("--token-auth-file", &files.tokens),
+            flag("--tls-cert-file", &files.certificate),
+            flag("--tls-private-key-file", &files.certificate_key),
+            flag("--cert-dir", &folder.join("certs")),
+        ]))
+}
+
+fn kwok(folder: &Path, files: &Files) -> anyhow::Result<Spec> {
+    let port = free_port().to_string();
+    Ok(Spec::new("kwok", find_tool("kwok")?, folder)
+        .args([flag("--kubeconfig", &files.kubeconfig), flag("--config", &files.kwok_config)])
+        .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--cidr=10.0.0.0/24"])
+        .args(["--node-ip=127.0.0.1", "--node-port", &port, "--server-address", &format!("127.0.0.1:{port}")]))
+}
+
+fn flag(name: &str, path: &Path) -> String {
+    format!("{name}={}", path.display())
+}
+
+async fn is_ready(kubeconfig: PathBuf) -> Option<()> {
+    kubectl(&kubeconfig, &["get", "--raw", "/readyz"], "").await.ok().map(|_| ())
+}
+
+/// Runs kubectl without the caller's own configuration.
+async fn kubectl(kubeconfig: &Path, args: &[&str], input: &str) -> anyhow::Result<String> {
+    let mut command = Command::new(find_tool("kubectl")?);
+    command.arg("--kubeconfig").arg(kubeconfig).args(args);
+    command.env("KUBERC", "off").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let input = input.to_owned();
+    let run = move || -> std::io::Result<Output> {
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes())?;
+        }
+        child.wait_with_output()
+    };
+    let output = tokio::task::spawn_blocking(run).await??;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kubectl {}: {error}", args.join(" "));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,36 @@
+//! Where the real servers' programs are. `cargo xtask tools` puts them there.
+
+use std::path::{Path, PathBuf};
+
+/// A program is not there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MissingTool(pub String);
+
+impl std::fmt::Display for MissingTool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is not in {}: run `cargo xtask tools`", self.0, tools_folder().display())
+    }
+}
+
+impl std::error::Error for MissingTool {}
+
+/// The folder of the whole project.
+pub fn workspace_folder() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// The folder of the programs: `PORTFOLIO_TOOLS`, or `target/tools`.
+#[expect(clippy::disallowed_methods, reason = "the one switch of the development tools, which have no config.rs")]
+pub fn tools_folder() -> PathBuf {
+    std::env::var_os("PORTFOLIO_TOOLS").map_or_else(|| workspace_folder().join("target/tools"), PathBuf::from)
+}
+
+/// A program by its name.
+///
+/// # Errors
+/// It is not there.
+pub fn find_tool(name: &str) -> Result<PathBuf, MissingTool> {
+    let path = tools_folder().join(name);
+    if path.is_file() { Ok(path) } else { Err(MissingTool(name.to_owned())) }
+}
