@@ -1,2 +1,24 @@
-//! x
-fn main() {}
+//! Persists contacts: takes them from the bus and stores each once, however often it is delivered.
+
+mod app;
+mod config;
+mod document;
+mod metrics;
+mod store;
+
+use std::process::ExitCode;
+
+use config::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli: Cli = match runtime::config::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
+        Some(Command::Provision(args)) => {
+            runtime::process::run_command("contact-worker", cli.common, |bus| app::provision(bus, args))
+        }
+        None => runtime::process::run("contact-worker", cli.common, |process| app::run(cli.settings, process)),
+    }
+}

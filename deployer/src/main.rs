@@ -1,2 +1,34 @@
-//! x
-fn main() {}
+//! Rolls builds out to Kubernetes. A planner decides which targets get a build; an executor a target sets the image, watches
+//! the rollout, and reports a verdict that is true.
+
+mod app;
+mod cluster;
+mod config;
+mod diagnosis;
+mod executor;
+mod metrics;
+mod plan;
+mod planner;
+mod progress;
+mod rollout_log;
+
+use std::process::ExitCode;
+
+use config::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli: Cli = match runtime::config::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let targets = match cli.targets() {
+        Ok(targets) => targets,
+        Err(error) => return error.report(),
+    };
+    match cli.command {
+        Some(Command::Provision(args)) => {
+            runtime::process::run_command("deployer", cli.common, |bus| app::provision(bus, targets, args))
+        }
+        None => runtime::process::run("deployer", cli.common, |process| app::run(targets, process)),
+    }
+}

@@ -1,2 +1,37 @@
-//! x
-fn main() {}
+//! The HTTP edge. Takes contacts and builds, answers 202 once the bus has them on disk, and tells what became of a build.
+
+mod app;
+mod auth;
+mod body;
+mod builds;
+mod config;
+mod contact;
+mod fields;
+mod health;
+mod metrics;
+
+mod observe;
+mod pages;
+mod problem;
+mod publish;
+mod rollouts;
+
+use std::process::ExitCode;
+
+use config::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli: Cli = match runtime::config::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    match cli.command {
+        Some(Command::Provision(args)) => {
+            runtime::process::run_command("gateway", cli.common, |bus| app::provision(bus, args))
+        }
+        None => match cli.settings() {
+            Ok(settings) => runtime::process::run("gateway", cli.common, |process| app::run(settings, process)),
+            Err(error) => error.report(),
+        },
+    }
+}

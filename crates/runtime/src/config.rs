@@ -86,6 +86,19 @@ pub struct Nats {
     pub ca_file: Option<PathBuf>,
 }
 
+/// What `provision` is told, beside what every process is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ProvisionArgs {
+    /// On how many NATS servers each stream is kept [default: as it is, or 1 for a new one]
+    #[arg(long, env = "STREAM_REPLICAS", value_name = "NUMBER", value_parser = replicas)]
+    pub replicas: Option<usize>,
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=5).contains(number));
+    number.ok_or_else(|| format!("'{text}' is not allowed, write a number from 1 to 5"))
+}
+
 /// Addresses of NATS servers, checked.
 #[derive(Clone)]
 pub struct NatsUrls(pub Vec<async_nats::ServerAddr>);
@@ -104,7 +117,8 @@ impl fmt::Debug for Nats {
 }
 
 /// What is wrong with the configuration, in one line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct ConfigError(pub String);
 
 impl ConfigError {

@@ -1,6 +1,6 @@
 //! What every process tells Prometheus of itself.
 
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 /// Adds a metric to a registry and hands it back.
 ///
@@ -29,18 +29,18 @@ pub struct ConsumerMetrics {
     /// Messages that wait for the consumer, by stream and consumer.
     pub pending: IntGaugeVec,
     /// Messages that became dead letters, by stream and consumer.
-    pub dead_lettered: prometheus::IntCounterVec,
+    pub dead_lettered: IntCounterVec,
 }
 
 impl ConsumerMetrics {
-    /// Adds them to a registry.
-    pub fn new(registry: &Registry) -> Self {
+    /// Adds them to a registry. What it consumes gives the counter of dead letters its name: `contacts_dead_lettered_total`.
+    pub fn new(registry: &Registry, what: &str) -> Self {
         let labels = &["stream", "consumer"];
         let pending = Opts::new("consumer_pending", "Messages that wait for the consumer or are in process");
-        let dead = Opts::new("consumer_dead_lettered_total", "Messages that became dead letters");
+        let dead = Opts::new(format!("{what}_dead_lettered_total"), "Messages that could not be handled and became dead letters");
         Self {
             pending: register(registry, IntGaugeVec::new(pending, labels)),
-            dead_lettered: register(registry, prometheus::IntCounterVec::new(dead, labels)),
+            dead_lettered: register(registry, IntCounterVec::new(dead, labels)),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The life of a process, in order: telemetry, signals, admin server, bus, the service's own work, drain, flush.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -12,7 +11,7 @@ use crate::{
     config::{Common, ConfigError},
     metrics,
     readiness::Readiness,
-    shutdown::Shutdown,
+    shutdown::{Aborted, Shutdown},
     telemetry,
 };
 
@@ -50,22 +49,40 @@ where
         let code = tokio::select! {
             result = live(name, &config, shutdown.clone(), work) => match result {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tracing::error!("{name} ends: {error:#}");
-                    ExitCode::FAILURE
-                }
+                Err(error) => failed(name, &error),
             },
-            aborted = shutdown.watch_signals() => {
-                match aborted {
-                    Ok(reason) => tracing::error!("{name} ends at once: {reason}"),
-                    Err(error) => tracing::error!("{name} ends: signals cannot be received: {error}"),
-                }
-                return ExitCode::from(EXIT_INTERRUPTED);
-            }
+            aborted = shutdown.watch_signals() => return cut_short(name, aborted),
         };
         telemetry.flush().await;
         code
     })
+}
+
+/// Why the service's own work ended early. What is found only at start, such as a port that is taken, may still be a
+/// matter of configuration.
+fn failed(name: &str, error: &anyhow::Error) -> ExitCode {
+    if let Some(wrong) = error.downcast_ref::<ConfigError>() {
+        return wrong.report();
+    }
+    tracing::error!("{name} ends: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn cut_short(name: &str, why: io::Result<Aborted>) -> ExitCode {
+    match why {
+        Ok(reason @ Aborted::SecondSignal) => {
+            tracing::error!("{name} ends at once: {reason}");
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Ok(reason @ Aborted::Overdue(_)) => {
+            tracing::error!("{name} ends at once: {reason}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            tracing::error!("{name} ends: signals cannot be received: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn live<W>(
@@ -81,7 +98,7 @@ where
     let readiness = Readiness::default();
     let listener = TcpListener::bind(config.admin_addr)
         .await
-        .with_context(|| format!("ADMIN_ADDR: cannot listen on {}", config.admin_addr))?;
+        .map_err(|error| ConfigError::new("ADMIN_ADDR", format_args!("cannot listen on {}: {error}", config.admin_addr)))?;
     let admin = Admin { registry: registry.clone(), readiness: readiness.clone(), shutdown: shutdown.clone() };
     // It serves to the very end, so that a drain can be watched, and ends with the runtime.
     tokio::spawn(axum::serve(listener, admin::router(admin)).into_future());

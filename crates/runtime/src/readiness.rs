@@ -19,7 +19,7 @@ pub struct Status {
 
 /// All dependencies of a process. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Status>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<Cow<'static, str>, Status>>>);
 
 /// What `/readyz` shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,13 +27,13 @@ pub struct Report {
     /// Whether all are ready.
     pub ready: bool,
     /// Each by its name.
-    pub dependencies: BTreeMap<&'static str, Status>,
+    pub dependencies: BTreeMap<Cow<'static, str>, Status>,
 }
 
 impl Readiness {
     /// Adds a dependency, which is not ready before its latch is set.
-    pub fn latch(&self, name: &'static str) -> Latch {
-        let latch = Latch { readiness: self.clone(), name };
+    pub fn latch(&self, name: impl Into<Cow<'static, str>>) -> Latch {
+        let latch = Latch { readiness: self.clone(), name: name.into() };
         latch.unset("not connected yet");
         latch
     }
@@ -49,7 +49,7 @@ impl Readiness {
 #[derive(Clone, Debug)]
 pub struct Latch {
     readiness: Readiness,
-    name: &'static str,
+    name: Cow<'static, str>,
 }
 
 impl Latch {
@@ -67,16 +67,16 @@ impl Latch {
     fn change(&self, ready: bool, detail: Cow<'static, str>) {
         let status = Status { ready, detail };
         let mut all = self.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.get(self.name) == Some(&status) {
+        if all.get(&self.name) == Some(&status) {
             return;
         }
-        let known = all.insert(self.name, status.clone()).is_some();
+        let known = all.insert(self.name.clone(), status.clone()).is_some();
         drop(all);
         if known {
             if ready {
-                tracing::info!(dependency = self.name, "{} is ready: {}", self.name, status.detail);
+                tracing::info!(dependency = %self.name, "{} is ready: {}", self.name, status.detail);
             } else {
-                tracing::warn!(dependency = self.name, "{} is not ready: {}", self.name, status.detail);
+                tracing::warn!(dependency = %self.name, "{} is not ready: {}", self.name, status.detail);
             }
         }
     }

@@ -39,7 +39,7 @@ impl Cluster {
         let etcd = start_etcd(folder, files.etcd_port).await?;
         let mut api_server = Server::start(api_server(folder, &files)?)?;
         let kubeconfig = files.kubeconfig.clone();
-        api_server.ready(Duration::from_secs(60), || is_ready(kubeconfig.clone())).await?;
+        api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
         let controllers = Server::start(
             Spec::new("kube-controller-manager", find_tool("kube-controller-manager")?, folder)
                 .args(["--leader-elect=false", "--secure-port=0"])
@@ -75,7 +75,7 @@ impl Cluster {
     pub async fn start_api_server_again(&mut self) -> anyhow::Result<()> {
         self.api_server.start_again()?;
         let kubeconfig = self.kubeconfig.clone();
-        self.api_server.ready(Duration::from_secs(60), || is_ready(kubeconfig.clone())).await
+        self.api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await
     }
 
     /// Runs `kubectl` and gives what it printed.

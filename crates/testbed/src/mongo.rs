@@ -13,7 +13,6 @@ pub struct Mongo {
     /// The process.
     pub server: Server,
     port: u16,
-    client: Client,
 }
 
 impl Mongo {
@@ -36,11 +35,7 @@ impl Mongo {
             .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--replSet", "rs0", "--nounixsocket"])
             .args(["--wiredTigerCacheSizeGB", "0.25", "--setParameter", "diagnosticDataCollectionEnabled=false"])
             .args(["--dbpath".as_ref(), data.as_os_str()]);
-        let mut options = ClientOptions::parse(format!("mongodb://127.0.0.1:{port}/")).await?;
-        options.direct_connection = Some(true);
-        options.server_selection_timeout = Some(Duration::from_millis(500));
-        let client = Client::with_options(options)?;
-        let mut mongo = Self { server: Server::start(spec)?, port, client };
+        let mut mongo = Self { server: Server::start(spec)?, port };
         mongo.ready().await?;
         Ok(mongo)
     }
@@ -55,9 +50,19 @@ impl Mongo {
         self.port
     }
 
-    /// A collection, for a test to look into.
-    pub fn collection(&self, database: &str, name: &str) -> Collection<Document> {
-        self.client.database(database).collection(name)
+    /// A collection, for a test to look into. Its client belongs to the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub async fn collection(&self, database: &str, name: &str) -> anyhow::Result<Collection<Document>> {
+        Ok(self.client().await?.database(database).collection(name))
+    }
+
+    async fn client(&self) -> anyhow::Result<Client> {
+        let mut options = ClientOptions::parse(format!("mongodb://127.0.0.1:{}/", self.port)).await?;
+        options.direct_connection = Some(true);
+        options.server_selection_timeout = Some(Duration::from_secs(2));
+        Ok(Client::with_options(options)?)
     }
 
     /// Starts it again after it was stopped or killed.
@@ -71,7 +76,7 @@ impl Mongo {
 
     /// Ready: it is ours by its process id, and takes writes.
     async fn ready(&mut self) -> anyhow::Result<()> {
-        let admin = self.client.database("admin");
+        let admin = self.client().await?.database("admin");
         let (pid, port) = (self.server.pid(), self.port);
         self.server
             .ready(Duration::from_secs(30), || async {

@@ -70,6 +70,8 @@ impl Bus {
         latch: Latch,
         shutdown: Shutdown,
     ) {
+        // A counter that is there from the start can be watched for its first increase.
+        metrics.dead_lettered.with_label_values(&[consumer.stream.name, &consumer.name]);
         let work = Work { bus: self, consumer: &consumer, handler: &*handler, metrics: &metrics, latch: &latch };
         while !shutdown.has_begun() {
             tokio::select! {
@@ -192,7 +194,9 @@ impl<H: Handler> Work<'_, H> {
         }
         let span = self.span(&batch);
         let (messages, deliveries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let results = self.keeping_alive(&messages, self.handler.handle(deliveries)).instrument(span.clone()).await;
+        // Boxed: a handler's future may be large, and there is one a batch.
+        let handling = Box::pin(self.handler.handle(deliveries));
+        let results = self.keeping_alive(&messages, handling).instrument(span.clone()).await;
         let mut carry_on = true;
         for (message, result) in messages.iter().zip(&results) {
             carry_on &= !matches!(result, Err(Failure::Unavailable(_)));
@@ -227,11 +231,14 @@ impl<H: Handler> Work<'_, H> {
     }
 
     /// Tells the bus that the messages are still in process, for as long as the handler takes.
-    async fn keeping_alive<T>(&self, messages: &[jetstream::Message], handling: impl Future<Output = T>) -> T {
+    async fn keeping_alive<T>(
+        &self,
+        messages: &[jetstream::Message],
+        mut handling: impl Future<Output = T> + Unpin,
+    ) -> T {
         let mut beat = interval(self.consumer.ack_wait / 3);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         beat.reset();
-        tokio::pin!(handling);
         loop {
             tokio::select! {
                 result = &mut handling => return result,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::{
     HeaderMap,
-    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID},
     jetstream::{
         self,
         context::{PublishError as ClientError, PublishErrorKind},
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use events::Event;
 use tokio::time::Instant;
 use tracing::{Instrument, field};
+use uuid::Uuid;
 
 use super::{Bus, headers};
 
@@ -88,6 +89,10 @@ impl Bus {
         let mut headers = headers::of_event(event, self.name, &span);
         if let Some(last) = last {
             headers::set(&mut headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, &last.to_string());
+            // Two writers may have the same thing in mind and other words for it. An id of this call alone lets our own
+            // repetition pass, and nobody else's message for ours.
+            let id = format!("{}.{}", event.message_id(), Uuid::new_v4().simple());
+            headers::set(&mut headers, NATS_MESSAGE_ID, &id);
         }
         let payload = Bytes::from(serde_json::to_vec(event)?);
         let result = self.send_raw(subject, headers, payload, within).instrument(span.clone()).await;

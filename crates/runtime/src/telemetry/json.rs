@@ -13,7 +13,7 @@ use tracing_subscriber::{
         FmtContext, FormattedFields,
         format::{FormatEvent, JsonFields, Writer},
     },
-    registry::LookupSpan,
+    registry::{LookupSpan, Scope},
 };
 
 /// Writes one object a line: `timestamp`, `level`, `message`, `target`, then the fields. A span nearer to the event wins
@@ -31,7 +31,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut fields = Map::new();
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             let extensions = span.extensions();
             let text = extensions.get::<FormattedFields<JsonFields>>().map_or("", |formatted| formatted.as_str());
             if let Ok(Value::Object(of_span)) = serde_json::from_str(text) {

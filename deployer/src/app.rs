@@ -1,0 +1,71 @@
+//! The planner, and an executor a target.
+
+use std::sync::Arc;
+
+use events::{Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, executor_consumer, planner_consumer};
+use runtime::{bus::Bus, config::ProvisionArgs, metrics::ConsumerMetrics, process::Process};
+use tokio_util::task::TaskTracker;
+
+use crate::{cluster::Cluster, config::Target, executor::Executor, metrics::Metrics, planner::Planner};
+
+/// Plans and executes until the shutdown begins. A rollout that is under way then is left to another replica, or to this one
+/// when it is back.
+pub(crate) async fn run(targets: Vec<Target>, process: Process) -> anyhow::Result<()> {
+    let Process { bus, readiness, registry, shutdown, .. } = process;
+    let cluster = Cluster::open(&targets).await?;
+    let metrics = Metrics::new(&registry);
+    let consumers = ConsumerMetrics::new(&registry, "deployer");
+    let tasks = TaskTracker::new();
+
+    let planner = Planner { bus: bus.clone(), targets: Arc::new(targets.clone()), metrics: metrics.clone() };
+    for consumer in all_consumers(&targets) {
+        let (bus, consumers, shutdown) = (bus.clone(), consumers.clone(), shutdown.clone());
+        tasks.spawn(async move { bus.watch_backlog(&consumer, &consumers, &shutdown).await });
+    }
+    let consume = |consumer: Consumer| (bus.clone(), consumer, consumers.clone(), shutdown.clone());
+    {
+        let (bus, consumer, consumers, shutdown) = consume(planner_consumer());
+        let latch = readiness.latch("planner");
+        tasks.spawn(async move { bus.consume(consumer, Arc::new(planner), consumers, latch, shutdown).await });
+    }
+    for target in targets {
+        let (bus, consumer, consumers, shutdown) = consume(executor_consumer(&target.name));
+        let executor = Executor {
+            bus: bus.clone(),
+            cluster: cluster.clone(),
+            target: Arc::new(target),
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let latch = readiness.latch(consumer.name.clone());
+        tasks.spawn(async move { bus.consume(consumer, Arc::new(executor), consumers, latch, shutdown).await });
+    }
+    {
+        let (bus, latch, shutdown) = (bus.clone(), readiness.latch("streams"), shutdown.clone());
+        tasks.spawn(async move { bus.watch_streams(&streams(), latch, shutdown).await });
+    }
+    tasks.close();
+    cluster.watch(readiness.latch("kubernetes"), &shutdown).await;
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Creates or updates what the deployer reads and writes.
+#[expect(clippy::print_stdout, reason = "what the command has to say")]
+pub(crate) async fn provision(bus: Bus, targets: Vec<Target>, args: ProvisionArgs) -> anyhow::Result<()> {
+    let mut said = bus.provision_streams(&streams(), args.replicas).await?;
+    said.extend(bus.provision_consumers(&all_consumers(&targets)).await?);
+    for line in said {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn streams() -> [&'static Stream; 4] {
+    [&PIPELINE, &DEPLOYS, &ROLLOUTS, &DEAD_LETTERS]
+}
+
+fn all_consumers(targets: &[Target]) -> Vec<Consumer> {
+    let executors = targets.iter().map(|target| executor_consumer(&target.name));
+    std::iter::once(planner_consumer()).chain(executors).collect()
+}

@@ -1,0 +1,145 @@
+//! What to do with a build: accept or reject it, target by target, with a reason. Pure.
+
+use events::{BuildFinished, BuildStatus, BuildTag, ImageReference, InvalidTag, TargetName};
+
+use crate::config::Target;
+
+/// What becomes of a build at one target, or at none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// The target; none if no target takes the build.
+    pub(crate) target: Option<TargetName>,
+    /// The verdict on it.
+    pub(crate) verdict: Judgement,
+}
+
+/// To deploy, or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// Set this image.
+    Accept { image: String },
+    /// Do nothing, for this reason.
+    Reject { reason: String },
+}
+
+/// Decides for every target that a build is for. There is always at least one decision, so that nobody waits for nothing.
+pub(crate) fn plan(build: &BuildFinished, targets: &[Target]) -> Vec<Decision> {
+    let reject = |target: Option<TargetName>, reason: String| Decision { target, verdict: Judgement::Reject { reason } };
+    let image: ImageReference = match build.image.parse() {
+        Ok(image) => image,
+        Err(error) => return vec![reject(None, format!("the image {} cannot be read: {error}", build.image))],
+    };
+    let takers: Vec<_> = targets.iter().filter(|target| target.image.same_repository(&image)).collect();
+    if takers.is_empty() {
+        let mut known: Vec<_> = targets.iter().map(|target| target.image.name()).collect();
+        known.sort();
+        known.dedup();
+        let reason = format!("no target takes images of {}; there are targets for {}", image.name(), known.join(", "));
+        return vec![reject(None, reason)];
+    }
+    let verdict = judge(build, &image);
+    let decide = |target: &&Target| Decision { target: Some(target.name.clone()), verdict: verdict.clone() };
+    takers.iter().map(decide).collect()
+}
+
+/// What holds for every target alike.
+fn judge(build: &BuildFinished, image: &ImageReference) -> Judgement {
+    let reject = |reason: String| Judgement::Reject { reason };
+    if build.status != BuildStatus::Success {
+        return reject(format!("the build ended with {}: only success is deployed", build.status));
+    }
+    match image.tag().map(str::parse::<BuildTag>) {
+        None => return reject("the image has no tag: only one like v42-abc1234 is deployed".to_owned()),
+        Some(Err(error @ (InvalidTag::Latest | InvalidTag::Form))) => return reject(error.to_string()),
+        Some(Ok(_)) => {}
+    }
+    match (&build.digest, image.digest()) {
+        (Some(digest), Some(pinned)) if digest != pinned => {
+            reject(format!("the image names the digest {pinned}, the build {digest}"))
+        }
+        (Some(digest), None) => Judgement::Accept { image: format!("{}@{digest}", build.image) },
+        _ => Judgement::Accept { image: build.image.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use events::{BuildId, V1};
+
+    use super::*;
+
+    fn build(image: &str) -> BuildFinished {
+        BuildFinished {
+            v: V1,
+            id: BuildId::new(),
+            job: "portfolio".parse().unwrap(),
+            number: 42,
+            status: BuildStatus::Success,
+            image: image.to_owned(),
+            digest: None,
+            commit: None,
+            branch: None,
+            url: None,
+            received_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn targets() -> Vec<Target> {
+        let target = |name: &str, image: &str| {
+            let yaml = format!("{{ name: {name}, image: {image}, namespace: n, deployment: d, container: c }}");
+            serde_saphyr::from_str(&yaml).unwrap()
+        };
+        vec![target("one", "a/b"), target("two", "docker.io/a/b"), target("other", "ghcr.io/x/y")]
+    }
+
+    /// Each decision in words.
+    fn said(build: &BuildFinished) -> Vec<String> {
+        let words = |decision: Decision| {
+            let target = decision.target.map_or_else(|| "-".to_owned(), |target| target.to_string());
+            match decision.verdict {
+                Judgement::Accept { image } => format!("{target} accepts {image}"),
+                Judgement::Reject { reason } => format!("{target} rejects: {reason}"),
+            }
+        };
+        plan(build, &targets()).into_iter().map(words).collect()
+    }
+
+    #[test]
+    fn every_target_of_the_repository_gets_the_image_as_it_was_posted() {
+        assert_eq!(
+            said(&build("index.docker.io/a/b:v42-abc1234")),
+            ["one accepts index.docker.io/a/b:v42-abc1234", "two accepts index.docker.io/a/b:v42-abc1234"]
+        );
+        assert_eq!(said(&build("ghcr.io/x/y:v1-abcd")), ["other accepts ghcr.io/x/y:v1-abcd"]);
+    }
+
+    #[test]
+    fn a_digest_pins_the_image() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        let pinned = BuildFinished { digest: Some(digest.parse().unwrap()), ..build("ghcr.io/x/y:v1-abcd") };
+        assert_eq!(said(&pinned), [format!("other accepts ghcr.io/x/y:v1-abcd@{digest}")]);
+        let twice = BuildFinished { image: format!("{}@{digest}", pinned.image), ..pinned.clone() };
+        assert_eq!(said(&twice), said(&pinned));
+        let another = BuildFinished { image: format!("ghcr.io/x/y:v1-abcd@sha256:{}", "0b".repeat(32)), ..pinned };
+        assert!(said(&another)[0].starts_with("other rejects: the image names the digest"));
+    }
+
+    #[test]
+    fn what_is_not_deployed_is_rejected_with_the_reason() {
+        for (build, expected) in [
+            (build("ghcr.io/x/y"), "other rejects: the image has no tag"),
+            (build("ghcr.io/x/y:latest"), "other rejects: the tag 'latest' names no build"),
+            (build("ghcr.io/x/y:stable"), "other rejects: the tag is not v{number}-{commit}"),
+            (build("ghcr.io/x/z:v1-abcd"), "- rejects: no target takes images of ghcr.io/x/z; there are targets for docker.io/a/b, ghcr.io/x/y"),
+            (build("!"), "- rejects: the image ! cannot be read"),
+            (
+                BuildFinished { status: BuildStatus::Unstable, ..build("ghcr.io/x/y:v1-abcd") },
+                "other rejects: the build ended with unstable",
+            ),
+        ] {
+            let said = said(&build);
+            assert!(said.len() == 1 && said[0].starts_with(expected), "{said:?}");
+        }
+    }
+}

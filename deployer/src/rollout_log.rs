@@ -1,0 +1,77 @@
+//! The log of one rollout, as its only writer sees it.
+//!
+//! A change is stored only behind the one that we know as the last. Whoever was overtaken, having been paused or cut off for
+//! longer than its lease, cannot write any more, and learns it at its next word.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use events::{DeployRequested, Event, RolloutChanged, RolloutState, V1};
+use runtime::bus::{Bus, Failure, PublishError};
+
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// A rollout's log, opened at its end.
+pub(crate) struct RolloutLog {
+    bus: Bus,
+    sequence: u64,
+    last: RolloutChanged,
+}
+
+impl RolloutLog {
+    /// Reads where the rollout of a request stands.
+    pub(crate) async fn open(bus: Bus, request: &DeployRequested) -> Result<Self, Failure> {
+        let unavailable = |error: String| Failure::Unavailable(anyhow::anyhow!(error));
+        let subject = RolloutChanged::subject_of(Some(&request.target), request.build_id);
+        if let Some((sequence, last)) = bus.read_last(&subject).await.map_err(unavailable)? {
+            return Ok(Self { bus, sequence, last });
+        }
+        // The planner's word is gone, by age or by hand. The request says enough to go on.
+        let last = RolloutChanged {
+            v: V1,
+            build_id: request.build_id,
+            target: Some(request.target.clone()),
+            step: 0,
+            state: RolloutState::Accepted,
+            at: request.requested_at,
+            detail: None,
+            reason: None,
+            image: request.image.clone(),
+            previous_image: None,
+            started_at: request.requested_at,
+            deadline_at: None,
+            generation: None,
+            progress: None,
+            diagnosis: None,
+            build: None,
+            planned: Some(1),
+        };
+        Ok(Self { bus, sequence: 0, last })
+    }
+
+    /// Where the rollout stands.
+    pub(crate) fn last(&self) -> &RolloutChanged {
+        &self.last
+    }
+
+    /// Writes the next change: the last one in another state, with what `fill` adds to it.
+    pub(crate) async fn advance(
+        &mut self,
+        state: RolloutState,
+        fill: impl FnOnce(&mut RolloutChanged),
+    ) -> Result<(), Failure> {
+        let mut change = self.last.next(state, Utc::now());
+        fill(&mut change);
+        match self.bus.publish_after(&change, self.sequence, WITHIN).await {
+            Ok(published) => {
+                self.sequence = published.sequence;
+                self.last = change;
+                Ok(())
+            }
+            Err(PublishError::MovedOn) => {
+                Err(Failure::Transient(anyhow::anyhow!("another executor went on with {}", change.subject())))
+            }
+            Err(error) => Err(Failure::Unavailable(anyhow::Error::new(error).context("telling ROLLOUTS"))),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The routes, what they share, and the order in which everything starts and ends.
+
+use axum::{
+    Router,
+    http::StatusCode,
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
+use events::{CONTACTS, Stream};
+use runtime::{bus::Bus, config::{ConfigError, ProvisionArgs}, process::Process, shutdown::Shutdown};
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    auth::Auth,
+    builds,
+    config::Settings,
+    contact, health,
+    metrics::Metrics,
+    observe,
+    pages,
+    problem::Problem,
+    publish::Publisher,
+    rollouts::{self, Rollouts},
+};
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub(crate) auth: Auth,
+    pub(crate) publisher: Publisher,
+    pub(crate) rollouts: Rollouts,
+    pub(crate) metrics: Metrics,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Serves until the shutdown has begun and every request that was begun is answered.
+pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
+    let Process { bus, readiness, registry, shutdown, .. } = process;
+    let listener = TcpListener::bind(settings.listen_addr)
+        .await
+        .map_err(|error| ConfigError::new("LISTEN_ADDR", format_args!("cannot listen on {}: {error}", settings.listen_addr)))?;
+    let app = App {
+        auth: Auth::new(settings.tokens),
+        publisher: Publisher::new(bus.clone()),
+        rollouts: Rollouts::new(bus.clone()),
+        metrics: Metrics::new(&registry),
+        shutdown: shutdown.clone(),
+    };
+    let background = TaskTracker::new();
+    background.spawn(app.auth.clone().watch(settings.tokens_file, shutdown.clone()));
+    background.spawn(app.rollouts.clone().follow(readiness.clone(), shutdown.clone()));
+    background.spawn({
+        let (latch, shutdown) = (readiness.latch("streams"), shutdown.clone());
+        async move { bus.watch_streams(&streams(), latch, shutdown).await }
+    });
+    background.close();
+
+    tracing::info!("serving on http://{}", listener.local_addr()?);
+    axum::serve(listener, router(app)).with_graceful_shutdown(async move { shutdown.begun().await }).await?;
+    background.wait().await;
+    Ok(())
+}
+
+/// Creates or updates the streams that the gateway publishes to and reads.
+pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<()> {
+    say(&bus.provision_streams(&streams(), args.replicas).await?);
+    Ok(())
+}
+
+fn streams() -> [&'static Stream; 3] {
+    let [pipeline, rollouts] = rollouts::streams();
+    [&CONTACTS, pipeline, rollouts]
+}
+
+#[expect(clippy::print_stdout, reason = "what the command has to say")]
+fn say(lines: &[String]) {
+    for line in lines {
+        println!("{line}");
+    }
+}
+
+/// All routes.
+fn router(app: App) -> Router {
+    Router::new()
+        .route("/", get(pages::contact))
+        .route("/assets/style.css", get(pages::style))
+        .route("/assets/icon.svg", get(pages::icon))
+        .route("/health", get(health::health))
+        .route("/api/contact", post(contact::submit))
+        .route("/api/builds", post(builds::submit))
+        .route("/api/builds/{id}", get(builds::show))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(from_fn_with_state(app.metrics.clone(), observe::observe))
+        .with_state(app)
+}
+
+async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; the Allow header lists those it does")
+}

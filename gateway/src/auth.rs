@@ -1,0 +1,214 @@
+//! Who may: bearer tokens, of which only the hashes are known here, each with a role.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, StatusCode, header};
+use runtime::shutdown::Shutdown;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::problem::Problem;
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Role {
+    /// To post builds and to ask for them.
+    Ci,
+    /// To ask for builds, and to decide about targets.
+    Operator,
+}
+
+/// Whose token it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+}
+
+/// The known tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tokens(Vec<Token>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Token {
+    caller: Caller,
+    sha256: [u8; 32],
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.caller.fmt(f)
+    }
+}
+
+/// `TOKENS_FILE` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    tokens: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    role: Role,
+    sha256: String,
+}
+
+impl Tokens {
+    /// Reads `TOKENS_FILE`. The error names the file and what is wrong in it.
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: File = serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))?;
+        let mut tokens = Vec::with_capacity(file.tokens.len());
+        for entry in file.tokens {
+            let mut sha256 = [0; 32];
+            hex::decode_to_slice(&entry.sha256, &mut sha256).map_err(|_| {
+                format!("token {}: sha256 is not 64 hexadecimal digits; `printf %s TOKEN | sha256sum` makes them", entry.name)
+            })?;
+            tokens.push(Token { caller: Caller { name: entry.name, role: entry.role }, sha256 });
+        }
+        Ok(Self(tokens))
+    }
+
+    /// Whose token it is. Takes the same time whichever it is.
+    fn caller(&self, token: &str) -> Option<&Caller> {
+        let found: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let mut caller = None;
+        for known in &self.0 {
+            if bool::from(known.sha256.ct_eq(&found)) {
+                caller = Some(&known.caller);
+            }
+        }
+        caller
+    }
+}
+
+/// What a library says over several lines, in one.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The tokens of now, which a change of the file replaces. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Auth(Arc<RwLock<Tokens>>);
+
+impl Auth {
+    pub(crate) fn new(tokens: Tokens) -> Self {
+        Self(Arc::new(RwLock::new(tokens)))
+    }
+
+    /// Lets the request pass if it has a token with one of the roles.
+    pub(crate) fn authorize(&self, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Problem> {
+        let challenge = |detail: &'static str| {
+            Problem::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
+        };
+        let value = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+            challenge("a token is required: send it as `Authorization: Bearer TOKEN`")
+        })?;
+        let token = value.to_str().ok().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        });
+        let token = token.ok_or_else(|| challenge("the Authorization header is not of the form `Bearer TOKEN`"))?;
+        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let caller = tokens.caller(token).ok_or_else(|| challenge("the token is not known"))?;
+        if roles.contains(&caller.role) {
+            Ok(caller.clone())
+        } else {
+            Err(Problem::new(StatusCode::FORBIDDEN, "the token's role does not allow this"))
+        }
+    }
+
+    /// Reads the file again when it has changed, until the shutdown begins. What cannot be read changes nothing.
+    ///
+    /// The content is compared rather than a time stamp: Kubernetes replaces the files of a Secret by links.
+    pub(crate) async fn watch(self, path: PathBuf, shutdown: Shutdown) {
+        let mut every = interval(Duration::from_secs(2));
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut complained = None;
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return,
+                _ = every.tick() => {}
+            }
+            match Tokens::read(&path) {
+                Ok(tokens) => {
+                    complained = None;
+                    let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                    if *known != tokens {
+                        tracing::info!(tokens = tokens.0.len(), "tokens were read again");
+                        *known = tokens;
+                    }
+                }
+                Err(error) => {
+                    if complained.as_ref() != Some(&error) {
+                        tracing::error!("the tokens stay as they were: {error}");
+                        complained = Some(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// sha256 of "secret"
+    const HASH: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+    fn auth() -> Auth {
+        Auth::new(Tokens::parse(&format!("tokens:\n  - {{ name: jenkins, role: ci, sha256: {HASH} }}\n")).unwrap())
+    }
+
+    fn status(value: Option<&str>, roles: &[Role]) -> u16 {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = value {
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+        }
+        auth().authorize(&headers, roles).map_or_else(|problem| problem.status().as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn only_a_known_token_of_the_right_role_passes() {
+        for (value, roles, expected) in [
+            (None, &[Role::Ci][..], 401),
+            (Some("Bearer wrong"), &[Role::Ci], 401),
+            (Some("Bearer"), &[Role::Ci], 401),
+            (Some("Basic secret"), &[Role::Ci], 401),
+            (Some("Bearer secret"), &[Role::Ci], 200),
+            (Some("bearer secret"), &[Role::Operator, Role::Ci], 200),
+            (Some("Bearer secret"), &[Role::Operator], 403),
+        ] {
+            assert_eq!(status(value, roles), expected, "{value:?} for {roles:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_file_is_named_in_one_line() {
+        for (text, expected) in [
+            ("tokens:\n  - { name: a, role: ci, sha256: abc }", "token a: sha256 is not 64 hexadecimal digits"),
+            ("tokens:\n  - { name: a, role: root, sha256: abc }", "root"),
+            ("tokens:\n  - { name: a, rolle: ci }", "rolle"),
+            ("tokens: [", "line"),
+        ] {
+            let error = Tokens::parse(text).unwrap_err();
+            assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
+        }
+    }
+}

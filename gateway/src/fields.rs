@@ -1,0 +1,112 @@
+//! Reads the fields of a body and collects all that is wrong with them, so that a client hears everything at once. Pure.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+
+use crate::problem::{FieldError, Problem};
+
+/// The fields of one body. Fields that nobody asks for are passed over.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    values: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// The fields of a JSON object, or of a form made into one.
+    pub(crate) fn new(body: Value) -> Result<Self, Problem> {
+        match body {
+            Value::Object(values) => Ok(Self { values, errors: Vec::new() }),
+            _ => Err(Problem::fields(vec![FieldError {
+                pointer: String::new(),
+                detail: "the body is not an object".into(),
+            }])),
+        }
+    }
+
+    /// Says that a field is wrong.
+    pub(crate) fn reject(&mut self, name: &str, detail: impl Into<Cow<'static, str>>) {
+        self.errors.push(FieldError { pointer: format!("/{name}"), detail: detail.into() });
+    }
+
+    /// A text, if it is there; white space around it does not count, and nothing but that is as good as nothing.
+    pub(crate) fn optional_text(&mut self, name: &str) -> Option<String> {
+        match self.values.remove(name)? {
+            Value::String(text) => match text.trim() {
+                "" => None,
+                trimmed if trimmed.len() == text.len() => Some(text),
+                trimmed => Some(trimmed.to_owned()),
+            },
+            Value::Null => None,
+            _ => {
+                self.reject(name, "not a string");
+                None
+            }
+        }
+    }
+
+    /// A text that has to be there.
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        let wrong = self.errors.len();
+        let text = self.optional_text(name);
+        if text.is_none() && self.errors.len() == wrong {
+            self.reject(name, "required");
+        }
+        text
+    }
+
+    /// A whole number from 0 on that has to be there. Forms and shell scripts write it as a string.
+    pub(crate) fn number(&mut self, name: &str) -> Option<u64> {
+        let number = match self.values.remove(name) {
+            None | Some(Value::Null) => {
+                self.reject(name, "required");
+                return None;
+            }
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(_) => None,
+        };
+        if number.is_none() {
+            self.reject(name, "not a whole number from 0 on");
+        }
+        number
+    }
+
+    /// All is well, or everything that is not.
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::fields(self.errors)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let body = json!({"a": 1, "b": "  ", "c": " x ", "d": null, "n": "12", "m": -1, "o": 1.5});
+        let mut fields = Fields::new(body).unwrap();
+        assert_eq!(fields.text("a"), None);
+        assert_eq!(fields.text("b"), None);
+        assert_eq!(fields.text("c").as_deref(), Some("x"));
+        assert_eq!(fields.optional_text("d"), None);
+        assert_eq!(fields.number("n"), Some(12));
+        assert_eq!(fields.number("m"), None);
+        assert_eq!(fields.number("o"), None);
+        assert_eq!(fields.number("p"), None);
+        let problem = fields.finish().unwrap_err();
+        let told: Vec<_> = problem.errors().iter().map(|e| (e.pointer.as_str(), &*e.detail)).collect();
+        let whole = "not a whole number from 0 on";
+        assert_eq!(told, [("/a", "not a string"), ("/b", "required"), ("/m", whole), ("/o", whole), ("/p", "required")]);
+    }
+
+    #[test]
+    fn a_body_is_an_object() {
+        for body in [json!([]), json!("x"), json!(null), json!(1)] {
+            assert_eq!(Fields::new(body).unwrap_err().errors()[0].pointer, "");
+        }
+    }
+}
