@@ -78,31 +78,27 @@ impl Store {
         let contacts = self.contacts.clone();
         // The driver's futures are not to be dropped half-way, so it is the handle that is timed out.
         let insert = tokio::spawn(async move { contacts.insert_many(documents).ordered(false).await });
-        let result = match tokio::time::timeout(WRITE_TIMEOUT, insert).await {
-            Ok(Ok(result)) => result.map(|_| ()),
-            Ok(Err(_)) | Err(_) => {
-                let away = || Err(Failure::Unavailable(anyhow!("MongoDB did not answer within {WRITE_TIMEOUT:?}")));
-                return (0..count).map(|_| away()).collect();
-            }
-        };
-        outcomes(count, result)
+        if let Ok(Ok(result)) = tokio::time::timeout(WRITE_TIMEOUT, insert).await {
+            outcomes(count, result.map(|_| ()))
+        } else {
+            all_unavailable(count, &format!("no answer within {WRITE_TIMEOUT:?}"))
+        }
     }
 }
 
 /// What an insert's result means for each document.
 fn outcomes(count: usize, result: Result<(), Error>) -> Vec<Result<Stored, Failure>> {
     let Err(error) = result else { return (0..count).map(|_| Ok(Stored::New)).collect() };
-    match *error.kind {
-        // Without a write concern error, what has no error of its own is stored as it shall be.
-        ErrorKind::InsertMany(InsertManyError { write_errors: Some(ref errors), write_concern_error: None, .. }) => {
-            let by_index: HashMap<_, _> = errors.iter().map(|error| (error.index, error)).collect();
-            (0..count).map(|index| by_index.get(&index).map_or(Ok(Stored::New), |error| outcome(error))).collect()
-        }
-        _ => {
-            let words = outline(&error);
-            (0..count).map(|_| Err(Failure::Unavailable(anyhow!("MongoDB: {words}")))).collect()
-        }
+    // Without a write concern error, what has no error of its own is stored as it shall be.
+    if let ErrorKind::InsertMany(InsertManyError { write_errors: Some(errors), write_concern_error: None, .. }) = &*error.kind {
+        let by_index: HashMap<_, _> = errors.iter().map(|error| (error.index, error)).collect();
+        return (0..count).map(|index| by_index.get(&index).map_or(Ok(Stored::New), |error| outcome(error))).collect();
     }
+    all_unavailable(count, &outline(&error))
+}
+
+fn all_unavailable(count: usize, why: &str) -> Vec<Result<Stored, Failure>> {
+    (0..count).map(|_| Err(Failure::Unavailable(anyhow!("MongoDB: {why}")))).collect()
 }
 
 fn outcome(error: &IndexedWriteError) -> Result<Stored, Failure> {

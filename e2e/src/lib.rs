@@ -1,1 +1,1 @@
-//! x
+//! Nothing: whole-system tests live in `tests/it`.

@@ -11,6 +11,7 @@ mod ports;
 mod process;
 mod reaper;
 mod service;
+pub mod system;
 mod tools;
 mod wait;
 
@@ -20,6 +21,7 @@ pub use nats::Nats;
 pub use ports::free_port;
 pub use process::{Server, Spec};
 pub use service::{Service, service_binary};
+pub use system::Gateway;
 pub use tools::{MissingTool, find_tool, tools_folder, workspace_folder};
 pub use wait::{eventually, within};
 
