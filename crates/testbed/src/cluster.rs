@@ -20,12 +20,12 @@ const TOKEN: &str = "testbed-admin";
 #[derive(Debug)]
 pub struct Cluster {
     // Ended in this order.
-    _kwok: Server,
-    _scheduler: Server,
-    _controllers: Server,
+    kwok: Server,
+    scheduler: Server,
+    controllers: Server,
     /// The API server.
     pub api_server: Server,
-    _etcd: Server,
+    etcd: Server,
     kubeconfig: PathBuf,
 }
 
@@ -50,17 +50,29 @@ impl Cluster {
                 .args(["--leader-elect=false", "--secure-port=0"])
                 .args([flag("--kubeconfig", &files.kubeconfig)]),
         )?;
+        // An earlier KWOK held the node's lease, and this one would wait for its end.
+        let lease = ["delete", "lease", "node-0", "--namespace=kube-node-lease", "--ignore-not-found"];
+        kubectl(&files.kubeconfig, &lease, "").await?;
         let kwok = Server::start(kwok(folder, &files)?)?;
         let cluster = Self {
-            _kwok: kwok,
-            _scheduler: scheduler,
-            _controllers: controllers,
+            kwok,
+            scheduler,
+            controllers,
             api_server,
-            _etcd: etcd,
+            etcd,
             kubeconfig: files.kubeconfig,
         };
         cluster.add_node().await?;
         Ok(cluster)
+    }
+
+    /// Stops all of it, in order.
+    pub async fn stop(mut self) {
+        let parts = [&mut self.kwok, &mut self.scheduler, &mut self.controllers, &mut self.api_server, &mut self.etcd];
+        for server in parts {
+            // One that does not stop in time has been killed.
+            let _ = server.stop(Duration::from_secs(10)).await;
+        }
     }
 
     /// The file with which clients reach it, as an administrator.

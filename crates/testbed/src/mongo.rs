@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use bson::{Document, doc};
-use mongodb::{Client, Collection, options::ClientOptions};
+use bson::{Bson, Document, doc};
+use mongodb::{Client, Collection, Database, options::ClientOptions};
 
 use crate::{Server, Spec, find_tool, free_port};
 
@@ -21,14 +21,7 @@ impl Mongo {
     /// # Errors
     /// It does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_on(folder, free_port()).await
-    }
-
-    /// Starts one on a given port: a replica set knows its members by their ports, so that data can only be used again there.
-    ///
-    /// # Errors
-    /// It does not get ready.
-    pub async fn start_on(folder: &Path, port: u16) -> anyhow::Result<Self> {
+        let port = free_port();
         let data = folder.join("data");
         std::fs::create_dir_all(&data)?;
         let spec = Spec::new("mongod", find_tool("mongod")?, folder)
@@ -45,17 +38,22 @@ impl Mongo {
         format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
     }
 
-    /// Its port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// A collection, for a test to look into. Its client belongs to the caller's tokio runtime.
     ///
     /// # Errors
     /// The client cannot be made.
     pub async fn collection(&self, database: &str, name: &str) -> anyhow::Result<Collection<Document>> {
         Ok(self.client().await?.database(database).collection(name))
+    }
+
+    /// A document by its UUID, as text; none if it is not there.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn find_by_id(&self, database: &str, name: &str, id: &str) -> anyhow::Result<Option<String>> {
+        let filter = doc! {"_id": bson::Uuid::parse_str(id)?};
+        let found = self.collection(database, name).await?.find_one(filter).await?;
+        Ok(found.map(|document| document.to_string()))
     }
 
     async fn client(&self) -> anyhow::Result<Client> {
@@ -84,14 +82,29 @@ impl Mongo {
                 let theirs = status.get_i64("pid").ok().and_then(|pid| u32::try_from(pid).ok());
                 (theirs == pid).then_some(())?;
                 let hello = admin.run_command(doc! {"hello": 1}).await.ok()?;
-                if hello.get_str("setName").is_err() {
-                    let member = doc! {"_id": 0, "host": format!("127.0.0.1:{port}")};
-                    // Refused if it has been done already, which the next question tells.
-                    let config = doc! {"_id": "rs0", "members": [member]};
-                    let _ = admin.run_command(doc! {"replSetInitiate": config}).await;
+                let host = format!("127.0.0.1:{port}");
+                let is = |name: &str, value: Bson| hello.get(name) == Some(&value);
+                if is("isWritablePrimary", true.into()) && is("me", host.as_str().into()) {
+                    return Some(());
                 }
-                hello.get_bool("isWritablePrimary").ok().filter(|writable| *writable).map(|_| ())
+                configure(&admin, &host).await;
+                None
             })
             .await
     }
+}
+
+/// Makes a replica set of this one server, or moves one to its new port. Refused while that is under way already, which the
+/// next question tells.
+async fn configure(admin: &Database, host: &str) {
+    let member = doc! {"_id": 0, "host": host};
+    let found = admin.run_command(doc! {"replSetGetConfig": 1}).await;
+    let version = found.ok().and_then(|found| found.get_document("config").ok()?.get_i32("version").ok());
+    let command = match version {
+        None => doc! {"replSetInitiate": {"_id": "rs0", "members": [member]}},
+        Some(version) => {
+            doc! {"replSetReconfig": {"_id": "rs0", "version": version + 1, "members": [member]}, "force": true}
+        }
+    };
+    let _ = admin.run_command(command).await;
 }

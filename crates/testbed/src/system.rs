@@ -72,7 +72,14 @@ impl Gateway {
     /// # Errors
     /// It cannot be started.
     pub fn start_unready(spec: Spec) -> anyhow::Result<Self> {
-        let address = format!("127.0.0.1:{}", free_port());
+        Self::start_at(spec, &format!("127.0.0.1:{}", free_port()))
+    }
+
+    /// Starts it on a given address; it may never get ready.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_at(spec: Spec, address: &str) -> anyhow::Result<Self> {
         let url = format!("http://{address}");
         let service = Service::start(spec.env("LISTEN_ADDR", address))?;
         Ok(Self { service, http: http::Client::new(&url), url })

