@@ -51,7 +51,8 @@ impl Store {
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
         // On disk on most members before it counts as stored, whatever the connection string says.
-        options.write_concern = Some(WriteConcern::builder().w(mongodb::options::Acknowledgment::Majority).journal(true).build());
+        options.write_concern =
+            Some(WriteConcern::builder().w(mongodb::options::Acknowledgment::Majority).journal(true).build());
         options.retry_writes = Some(true);
         let client = Client::with_options(options).map_err(|error| anyhow!(outline(&error)))?;
         let contacts = client.database(database).collection("contacts");
@@ -90,7 +91,9 @@ impl Store {
 fn outcomes(count: usize, result: Result<(), Error>) -> Vec<Result<Stored, Failure>> {
     let Err(error) = result else { return (0..count).map(|_| Ok(Stored::New)).collect() };
     // Without a write concern error, what has no error of its own is stored as it shall be.
-    if let ErrorKind::InsertMany(InsertManyError { write_errors: Some(errors), write_concern_error: None, .. }) = &*error.kind {
+    if let ErrorKind::InsertMany(InsertManyError { write_errors: Some(errors), write_concern_error: None, .. }) =
+        &*error.kind
+    {
         let by_index: HashMap<_, _> = errors.iter().map(|error| (error.index, error)).collect();
         return (0..count).map(|index| by_index.get(&index).map_or(Ok(Stored::New), |error| outcome(error))).collect();
     }
@@ -103,7 +106,8 @@ fn all_unavailable(count: usize, why: &str) -> Vec<Result<Stored, Failure>> {
 
 fn outcome(error: &IndexedWriteError) -> Result<Stored, Failure> {
     // Not its message, which may quote the document.
-    let words = || anyhow!("MongoDB refuses the document: code {} {}", error.code, error.code_name.as_deref().unwrap_or(""));
+    let words =
+        || anyhow!("MongoDB refuses the document: code {} {}", error.code, error.code_name.as_deref().unwrap_or(""));
     match error.code {
         DUPLICATE_KEY => Ok(Stored::Already),
         code if HOPELESS.contains(&code) => Err(Failure::Permanent(words())),

@@ -210,9 +210,10 @@ impl Executor {
         let failed = |diagnosis| Ok(Ok(Verdict::failed(RolloutState::Failed, diagnosis)));
         match phase {
             Phase::Waiting(what) => Ok(Err(what)),
-            Phase::Complete => {
-                Ok(Ok(Verdict::succeeded(format!("all {} pods have the new version and are available", progress.updated))))
-            }
+            Phase::Complete => Ok(Ok(Verdict::succeeded(format!(
+                "all {} pods have the new version and are available",
+                progress.updated
+            )))),
             Phase::Broken { cause, message } => failed(diagnosis::given_up(&cause, &message)),
             Phase::Replaced { image } => Ok(Ok(Verdict::failed(RolloutState::Reverted, diagnosis::replaced(&image)))),
             Phase::NoContainer => failed(diagnosis::no_container(&self.target)),

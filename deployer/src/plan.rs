@@ -24,7 +24,8 @@ pub(crate) enum Judgement {
 
 /// Decides for every target that a build is for. There is always at least one decision, so that nobody waits for nothing.
 pub(crate) fn plan(build: &BuildFinished, targets: &[Target]) -> Vec<Decision> {
-    let reject = |target: Option<TargetName>, reason: String| Decision { target, verdict: Judgement::Reject { reason } };
+    let reject =
+        |target: Option<TargetName>, reason: String| Decision { target, verdict: Judgement::Reject { reason } };
     let image: ImageReference = match build.image.parse() {
         Ok(image) => image,
         Err(error) => return vec![reject(None, format!("the image {} cannot be read: {error}", build.image))],
@@ -131,7 +132,10 @@ mod tests {
             (build("ghcr.io/x/y"), "other rejects: the image has no tag"),
             (build("ghcr.io/x/y:latest"), "other rejects: the tag 'latest' names no build"),
             (build("ghcr.io/x/y:stable"), "other rejects: the tag is not v{number}-{commit}"),
-            (build("ghcr.io/x/z:v1-abcd"), "- rejects: no target takes images of ghcr.io/x/z; there are targets for docker.io/a/b, ghcr.io/x/y"),
+            (
+                build("ghcr.io/x/z:v1-abcd"),
+                "- rejects: no target takes images of ghcr.io/x/z; there are targets for docker.io/a/b, ghcr.io/x/y",
+            ),
             (build("!"), "- rejects: the image ! cannot be read"),
             (
                 BuildFinished { status: BuildStatus::Unstable, ..build("ghcr.io/x/y:v1-abcd") },

@@ -155,7 +155,10 @@ mod tests {
         let containers = |app: Value| json!({"spec": {"template": {"spec": {"containers": [app]}}}});
         for (changes, expected) in [
             (json!({}), Phase::Complete),
-            (json!({"status": {"observedGeneration": 6}}), waiting("the Deployment's controller has yet to see the change")),
+            (
+                json!({"status": {"observedGeneration": 6}}),
+                waiting("the Deployment's controller has yet to see the change"),
+            ),
             (json!({"status": null}), waiting("the Deployment's controller has yet to see the change")),
             // Scaled meanwhile: the counts are those of a generation before.
             (json!({"metadata": {"generation": 8}}), waiting("the Deployment's controller has yet to see the change")),
@@ -166,10 +169,19 @@ mod tests {
             ),
             (json!({"status": {"replicas": 4}}), waiting("1 pods of the old version have yet to end")),
             (json!({"status": {"availableReplicas": 2}}), waiting("2 of 3 pods of the new version are available")),
-            (json!({"spec": {"replicas": 0}, "status": {"replicas": 0, "updatedReplicas": 0, "availableReplicas": 0}}), Phase::Complete),
-            (json!({"spec": {"replicas": null}, "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}}), Phase::Complete),
+            (
+                json!({"spec": {"replicas": 0}, "status": {"replicas": 0, "updatedReplicas": 0, "availableReplicas": 0}}),
+                Phase::Complete,
+            ),
+            (
+                json!({"spec": {"replicas": null}, "status": {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}}),
+                Phase::Complete,
+            ),
             (containers(json!({"name": "app", "image": "docker.io/a/b:v2-abcd"})), Phase::Complete),
-            (containers(json!({"name": "app", "image": "a/b:v1-abcd"})), Phase::Replaced { image: "a/b:v1-abcd".to_owned() }),
+            (
+                containers(json!({"name": "app", "image": "a/b:v1-abcd"})),
+                Phase::Replaced { image: "a/b:v1-abcd".to_owned() },
+            ),
             (containers(json!({"name": "web", "image": OURS})), Phase::NoContainer),
         ] {
             assert_eq!(phase_of(&changes), expected, "{changes}");

@@ -7,7 +7,12 @@ use axum::{
     routing::{get, post},
 };
 use events::{CONTACTS, Stream};
-use runtime::{bus::Bus, config::{ConfigError, ProvisionArgs}, process::Process, shutdown::Shutdown};
+use runtime::{
+    bus::Bus,
+    config::{ConfigError, ProvisionArgs},
+    process::Process,
+    shutdown::Shutdown,
+};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -18,8 +23,7 @@ use crate::{
     config::Settings,
     contact, health,
     metrics::Metrics,
-    observe,
-    pages,
+    observe, pages,
     problem::Problem,
     publish::Publisher,
     rollouts::{self, Rollouts},
@@ -38,9 +42,9 @@ pub(crate) struct App {
 /// Serves until the shutdown has begun and every request that was begun is answered.
 pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let Process { bus, readiness, registry, shutdown, .. } = process;
-    let listener = TcpListener::bind(settings.listen_addr)
-        .await
-        .map_err(|error| ConfigError::new("LISTEN_ADDR", format_args!("cannot listen on {}: {error}", settings.listen_addr)))?;
+    let listener = TcpListener::bind(settings.listen_addr).await.map_err(|error| {
+        ConfigError::new("LISTEN_ADDR", format_args!("cannot listen on {}: {error}", settings.listen_addr))
+    })?;
     let app = App {
         auth: Auth::new(settings.tokens),
         publisher: Publisher::new(bus.clone()),
@@ -103,5 +107,8 @@ async fn not_found() -> Problem {
 }
 
 async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method; the Allow header lists those it does")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take this method; the Allow header lists those it does",
+    )
 }

@@ -77,7 +77,10 @@ impl Tokens {
         for entry in file.tokens {
             let mut sha256 = [0; 32];
             hex::decode_to_slice(&entry.sha256, &mut sha256).map_err(|_| {
-                format!("token {}: sha256 is not 64 hexadecimal digits; `printf %s TOKEN | sha256sum` makes them", entry.name)
+                format!(
+                    "token {}: sha256 is not 64 hexadecimal digits; `printf %s TOKEN | sha256sum` makes them",
+                    entry.name
+                )
             })?;
             tokens.push(Token { caller: Caller { name: entry.name, role: entry.role }, sha256 });
         }
@@ -116,9 +119,9 @@ impl Auth {
         let challenge = |detail: &'static str| {
             Problem::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
         };
-        let value = headers.get(header::AUTHORIZATION).ok_or_else(|| {
-            challenge("a token is required: send it as `Authorization: Bearer TOKEN`")
-        })?;
+        let value = headers
+            .get(header::AUTHORIZATION)
+            .ok_or_else(|| challenge("a token is required: send it as `Authorization: Bearer TOKEN`"))?;
         let token = value.to_str().ok().and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())

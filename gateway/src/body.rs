@@ -84,7 +84,9 @@ fn parse(format: Format, bytes: &[u8]) -> Result<Value, Problem> {
         Format::Form => {
             let pairs: Vec<(String, String)> =
                 serde_urlencoded::from_bytes(bytes).map_err(|_| bad("not a URL-encoded form".to_owned()))?;
-            Ok(Value::Object(pairs.into_iter().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>()))
+            // Browsers send a line break as CR LF whatever was typed, which would count twice.
+            let fields = pairs.into_iter().map(|(name, value)| (name, value.replace("\r\n", "\n").into()));
+            Ok(Value::Object(fields.collect::<Map<_, _>>()))
         }
     }
 }

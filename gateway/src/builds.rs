@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::{
     Json,
-    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    extract::{
+        Path, Query, Request, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -13,14 +16,7 @@ use events::{BuildFinished, BuildId, BuildStatus, BuildTag, Digest, ImageReferen
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    app::App,
-    auth::Role,
-    body,
-    fields::Fields,
-    problem::Problem,
-    rollouts::BuildView,
-};
+use crate::{app::App, auth::Role, body, fields::Fields, problem::Problem, rollouts::BuildView};
 
 /// The longest wait in one request; proxies cut at 60 s.
 const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -58,14 +54,14 @@ pub(crate) struct Ask {
 /// Tells how a build stands; with `wait`, once nothing more will happen to it, or when that time is up.
 pub(crate) async fn show(
     State(app): State<App>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     ask: Result<Query<Ask>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Json<BuildView>, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
     let wait = wait(ask.map(|Query(ask)| ask.wait).map_err(|_| bad_wait())?)?;
     let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such build");
-    let id = id.parse::<BuildId>().map_err(|_| missing())?;
+    let id = id.ok().and_then(|Path(id)| id.parse::<BuildId>().ok()).ok_or_else(missing)?;
     let found = app.rollouts.find(id).await.map_err(|error| {
         tracing::warn!("{error}");
         Problem::unavailable("the state of builds cannot be read now, try again", 2)
@@ -205,7 +201,8 @@ mod tests {
     #[test]
     fn two_digests_have_to_agree() {
         let (a, b) = (format!("sha256:{}", "0a".repeat(32)), format!("sha256:{}", "0b".repeat(32)));
-        let body = json!({"job": "p", "number": 1, "status": "success", "image": format!("a/b:v1-abcd@{a}"), "digest": b});
+        let body =
+            json!({"job": "p", "number": 1, "status": "success", "image": format!("a/b:v1-abcd@{a}"), "digest": b});
         assert_eq!(errors(body), ["/digest not the digest that the image names"]);
     }
 

@@ -100,7 +100,10 @@ mod tests {
         let problem = fields.finish().unwrap_err();
         let told: Vec<_> = problem.errors().iter().map(|e| (e.pointer.as_str(), &*e.detail)).collect();
         let whole = "not a whole number from 0 on";
-        assert_eq!(told, [("/a", "not a string"), ("/b", "required"), ("/m", whole), ("/o", whole), ("/p", "required")]);
+        assert_eq!(
+            told,
+            [("/a", "not a string"), ("/b", "required"), ("/m", whole), ("/o", whole), ("/p", "required")]
+        );
     }
 
     #[test]

@@ -18,10 +18,7 @@ struct Health {
 
 /// 200 while it serves, 503 while it drains.
 pub(crate) async fn health(State(app): State<App>) -> Response {
-    let (code, status) = if app.shutdown.has_begun() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining")
-    } else {
-        (StatusCode::OK, "ok")
-    };
+    let (code, status) =
+        if app.shutdown.has_begun() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") };
     (code, Json(Health { status, version: runtime::VERSION })).into_response()
 }

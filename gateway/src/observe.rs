@@ -46,9 +46,17 @@ pub(crate) async fn observe(State(metrics): State<Metrics>, request: Request, ne
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {
             span.record("otel.status_code", "ERROR");
-            tracing::warn!(http.response.status_code = status.as_u16(), duration_ms, "{method} {route} answered {status}");
+            tracing::warn!(
+                http.response.status_code = status.as_u16(),
+                duration_ms,
+                "{method} {route} answered {status}"
+            );
         } else {
-            tracing::debug!(http.response.status_code = status.as_u16(), duration_ms, "{method} {route} answered {status}");
+            tracing::debug!(
+                http.response.status_code = status.as_u16(),
+                duration_ms,
+                "{method} {route} answered {status}"
+            );
         }
     });
     if let Ok(value) = HeaderValue::try_from(propagation::traceresponse(&span)) {
@@ -96,7 +104,8 @@ mod tests {
     #[test]
     fn only_plain_ids_are_kept() {
         let id = |value: &[u8]| {
-            let headers = HeaderMap::from_iter([(REQUEST_ID.parse().unwrap(), HeaderValue::from_bytes(value).unwrap())]);
+            let headers =
+                HeaderMap::from_iter([(REQUEST_ID.parse().unwrap(), HeaderValue::from_bytes(value).unwrap())]);
             request_id(&headers).to_str().unwrap().to_owned()
         };
         assert_eq!(id(b"abc-1.2_3"), "abc-1.2_3");

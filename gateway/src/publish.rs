@@ -35,9 +35,7 @@ impl Publisher {
 fn problem(error: &PublishError) -> Problem {
     match error {
         PublishError::Full => Problem::unavailable("the queue is full; nothing was accepted", 30),
-        PublishError::TooLarge => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "larger than the message bus allows")
-        }
+        PublishError::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "larger than the message bus allows"),
         PublishError::Unavailable
         | PublishError::NoStream
         | PublishError::MovedOn

@@ -60,7 +60,12 @@ impl Rollouts {
                 self.pipeline.send_replace(sequence);
             }
             Followed::CaughtUp { sequence } => {
-                self.pipeline.send_if_modified(|known| sequence > *known && { *known = sequence; true });
+                self.pipeline.send_if_modified(|known| {
+                    sequence > *known && {
+                        *known = sequence;
+                        true
+                    }
+                });
             }
             Followed::Restart => {
                 self.pipeline.send_replace(0);

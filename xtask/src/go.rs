@@ -25,7 +25,9 @@ const LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2
 /// Builds all of `tools/cluster`, since they share most of what they are made of.
 pub(crate) fn install(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     ensure!(on_path("go").is_some(), "Go 1.26 or newer has to be on the PATH, to build a Kubernetes control plane");
-    say("Kubernetes control plane: building etcd, API server, controllers, scheduler and KWOK; the first time takes some minutes …");
+    say(
+        "Kubernetes control plane: building etcd, API server, controllers, scheduler and KWOK; the first time takes some minutes …",
+    );
     let work = folder.join(".go");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work)?;

@@ -36,7 +36,12 @@ pub(crate) enum Source {
     Go { binary: &'static str },
 }
 
-const fn wheel(name: &'static str, args: &'static [&'static str], version: [u32; 3], source: [&'static str; 2]) -> Tool {
+const fn wheel(
+    name: &'static str,
+    args: &'static [&'static str],
+    version: [u32; 3],
+    source: [&'static str; 2],
+) -> Tool {
     Tool { name, version_args: args, version, source: Source::Wheel { package: source[0], member: source[1] } }
 }
 

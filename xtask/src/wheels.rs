@@ -62,7 +62,9 @@ fn pins(package: &str) -> anyhow::Result<String> {
 
 /// The file below a folder whose path ends so.
 fn find(folder: &Path, end: &str) -> Option<PathBuf> {
-    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find_map(|path| {
-        if path.is_dir() { find(&path, end) } else { path.ends_with(end).then_some(path) }
-    })
+    fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .find_map(|path| if path.is_dir() { find(&path, end) } else { path.ends_with(end).then_some(path) })
 }

@@ -212,9 +212,15 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn nats_urls(text: &str) -> Result<NatsUrls, String> {
     // The text may hold a password, so it is not repeated.
-    let parse = |url: &str| url.trim().parse::<async_nats::ServerAddr>();
-    let urls = text.split(',').map(parse).collect::<Result<Vec<_>, _>>();
-    urls.map(NatsUrls).map_err(|_| "not a list of NATS servers, write nats://HOST:PORT,nats://HOST:PORT".to_owned())
+    let parse = |url: &str| {
+        let address = url.trim().parse::<async_nats::ServerAddr>().ok()?;
+        let inner = address.clone().into_inner();
+        let known = ["nats", "tls"].contains(&inner.scheme()) && matches!(inner.path(), "" | "/");
+        let host = !address.host().is_empty() && !address.host().contains(|c: char| c.is_whitespace() || c == '%');
+        (known && host).then_some(address)
+    };
+    let urls = text.split(',').map(parse).collect::<Option<Vec<_>>>();
+    urls.map(NatsUrls).ok_or_else(|| "not a list of NATS servers, write nats://HOST:PORT,nats://HOST:PORT".to_owned())
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
@@ -273,6 +279,18 @@ mod tests {
         let cli = parse_from::<Cli>(["test", "--tokens-file", "t", "--nats-url", "nats://me:hunter2@host:1"]).unwrap();
         assert!(!format!("{cli:?}").contains("hunter2"), "{cli:?}");
         assert_eq!(cli.tokens_file, PathBuf::from("t"));
+    }
+
+    #[test]
+    fn only_addresses_of_nats_servers_are_taken() {
+        for good in
+            ["nats://a:4222", "a:4222", "a", "tls://a.example:4222", "nats://a:1, nats://b:2", "nats://[::1]:4222"]
+        {
+            assert!(nats_urls(good).is_ok(), "{good}");
+        }
+        for bad in ["", "http://a", "http//x y", "nats://", "nats://a:port", "nats://a/path", "nats://a:1,,"] {
+            assert!(nats_urls(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

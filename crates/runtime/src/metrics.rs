@@ -37,7 +37,10 @@ impl ConsumerMetrics {
     pub fn new(registry: &Registry, what: &str) -> Self {
         let labels = &["stream", "consumer"];
         let pending = Opts::new("consumer_pending", "Messages that wait for the consumer or are in process");
-        let dead = Opts::new(format!("{what}_dead_lettered_total"), "Messages that could not be handled and became dead letters");
+        let dead = Opts::new(
+            format!("{what}_dead_lettered_total"),
+            "Messages that could not be handled and became dead letters",
+        );
         Self {
             pending: register(registry, IntGaugeVec::new(pending, labels)),
             dead_lettered: register(registry, IntCounterVec::new(dead, labels)),

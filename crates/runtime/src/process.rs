@@ -96,9 +96,9 @@ where
 {
     let registry = metrics::registry();
     let readiness = Readiness::default();
-    let listener = TcpListener::bind(config.admin_addr)
-        .await
-        .map_err(|error| ConfigError::new("ADMIN_ADDR", format_args!("cannot listen on {}: {error}", config.admin_addr)))?;
+    let listener = TcpListener::bind(config.admin_addr).await.map_err(|error| {
+        ConfigError::new("ADMIN_ADDR", format_args!("cannot listen on {}: {error}", config.admin_addr))
+    })?;
     let admin = Admin { registry: registry.clone(), readiness: readiness.clone(), shutdown: shutdown.clone() };
     // It serves to the very end, so that a drain can be watched, and ends with the runtime.
     tokio::spawn(axum::serve(listener, admin::router(admin)).into_future());

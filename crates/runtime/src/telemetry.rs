@@ -45,11 +45,7 @@ pub fn init(service: &'static str, config: &Common) -> anyhow::Result<Telemetry>
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false);
-    tracing_subscriber::registry()
-        .with(EnvFilter::try_new(&config.log).context("RUST_LOG")?)
-        .with(traces)
-        .with(log_layer(config.log_format))
-        .init();
+    tracing_subscriber::registry().with(filter(&config.log)?).with(traces).with(log_layer(config.log_format)).init();
     Ok(Telemetry { provider })
 }
 
@@ -62,6 +58,15 @@ impl Telemetry {
             tracing::warn!("the last spans could not be sent: {error}");
         }
     }
+}
+
+/// The client of the bus tells of each attempt to connect, which we tell once, and better.
+fn filter(directives: &str) -> anyhow::Result<EnvFilter> {
+    let filter = EnvFilter::try_new(directives).context("RUST_LOG")?;
+    if directives.contains("async_nats") {
+        return Ok(filter);
+    }
+    Ok(filter.add_directive("async_nats=warn".parse().context("RUST_LOG")?))
 }
 
 fn log_layer<S>(format: Option<LogFormat>) -> Box<dyn Layer<S> + Send + Sync>

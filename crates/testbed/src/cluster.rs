@@ -43,7 +43,10 @@ impl Cluster {
         let controllers = Server::start(
             Spec::new("kube-controller-manager", find_tool("kube-controller-manager")?, folder)
                 .args(["--leader-elect=false", "--secure-port=0"])
-                .args([flag("--kubeconfig", &files.kubeconfig), flag("--service-account-private-key-file", &files.sa_key)]),
+                .args([
+                    flag("--kubeconfig", &files.kubeconfig),
+                    flag("--service-account-private-key-file", &files.sa_key),
+                ]),
         )?;
         let scheduler = Server::start(
             Spec::new("kube-scheduler", find_tool("kube-scheduler")?, folder)
@@ -54,14 +57,7 @@ impl Cluster {
         let lease = ["delete", "lease", "node-0", "--namespace=kube-node-lease", "--ignore-not-found"];
         kubectl(&files.kubeconfig, &lease, "").await?;
         let kwok = Server::start(kwok(folder, &files)?)?;
-        let cluster = Self {
-            kwok,
-            scheduler,
-            controllers,
-            api_server,
-            etcd,
-            kubeconfig: files.kubeconfig,
-        };
+        let cluster = Self { kwok, scheduler, controllers, api_server, etcd, kubeconfig: files.kubeconfig };
         cluster.add_node().await?;
         Ok(cluster)
     }

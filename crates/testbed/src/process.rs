@@ -106,7 +106,9 @@ impl Server {
 
     /// All that it has written.
     pub fn log(&self) -> String {
-        std::fs::read(self.spec.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(self.spec.log_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// Its exit status, if it has ended by itself.

@@ -22,8 +22,15 @@ async fn a_good_build_succeeds_and_kubectl_agrees() {
         .kubectl(&["-n", "good", "rollout", "status", "deployment/oriyan-portfolio-app", "--timeout=1s"])
         .await
         .unwrap();
-    let managers = ["-n", "good", "get", "deployment/oriyan-portfolio-app", "--show-managed-fields", "-o",
-        "jsonpath={.metadata.managedFields[*].manager} {.spec.template.spec.containers[0].image}"];
+    let managers = [
+        "-n",
+        "good",
+        "get",
+        "deployment/oriyan-portfolio-app",
+        "--show-managed-fields",
+        "-o",
+        "jsonpath={.metadata.managedFields[*].manager} {.spec.template.spec.containers[0].image}",
+    ];
     let found = cluster.kubectl(&managers).await.unwrap();
     assert!(found.contains("deployer") && found.ends_with(&image("v2-abc1234")), "{found}");
 }
@@ -49,7 +56,11 @@ async fn what_no_target_takes_is_rejected_with_the_reason() {
     let world = Builds::start(cluster().await, "rejects", "60s").await;
     for (body, target, reason) in [
         (json!({"image": "x/y:v1-abcd"}), json!(null), "no target takes images of docker.io/x/y"),
-        (json!({"image": image("v2-abc1234"), "status": "failure"}), json!("portfolio"), "the build ended with failure"),
+        (
+            json!({"image": image("v2-abc1234"), "status": "failure"}),
+            json!("portfolio"),
+            "the build ended with failure",
+        ),
     ] {
         let mut build = json!({"job": "portfolio", "number": 1, "status": "success"});
         build.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());

@@ -100,4 +100,3 @@ pub(crate) async fn logged(server: &Server, what: &str, fits: impl Fn(&Value) ->
     })
     .await
 }
-

@@ -1,9 +1,6 @@
 //! The model behind the answers. Pure: events in, states out.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use events::{BuildFinished, BuildId, RolloutChanged, RolloutState, TargetName};
@@ -198,7 +195,11 @@ mod tests {
             (vec![planned(1, change(None, 0, S::Rejected))], Overall::Rejected, true),
             // The planner has told of one target of two: nothing is over yet.
             (vec![planned(2, change(a, 0, S::Rejected))], Overall::Running, false),
-            (vec![planned(2, change(a, 0, S::Rejected)), planned(2, change(b, 0, S::Succeeded))], Overall::Rejected, true),
+            (
+                vec![planned(2, change(a, 0, S::Rejected)), planned(2, change(b, 0, S::Succeeded))],
+                Overall::Rejected,
+                true,
+            ),
             (vec![planned(2, change(a, 0, S::Failed)), planned(2, change(b, 0, S::Succeeded))], Overall::Failed, true),
             (vec![planned(2, change(a, 0, S::Failed)), planned(2, change(b, 0, S::Accepted))], Overall::Running, false),
             (vec![planned(1, change(a, 0, S::RolledBack))], Overall::Failed, true),

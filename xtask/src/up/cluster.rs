@@ -68,7 +68,9 @@ impl Kubernetes {
         let mut get = command(&kubectl.to_string_lossy(), ["get", "deployment", "oriyan-portfolio-app"]);
         get.args(["--namespace=oriyan-portfolio", "--request-timeout=10s", "--kubeconfig"]).arg(&path);
         if let Err(error) = output(get) {
-            say(&format!("builds will fail until Deployment/oriyan-portfolio-app is in namespace oriyan-portfolio: {error}"));
+            say(&format!(
+                "builds will fail until Deployment/oriyan-portfolio-app is in namespace oriyan-portfolio: {error}"
+            ));
         }
         Ok(Self::Theirs(path))
     }

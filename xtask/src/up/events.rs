@@ -17,7 +17,7 @@ const INTERESTING: [&str; 7] =
     ["contact stored", "contacts stored", "contact was stored already", "build ", "rollout ", "image set", "tokens "];
 
 /// Fields that say what it is about.
-const FIELDS: [&str; 6] = ["contact.id", "build.id", "target", "image", "reason", "trace_id"];
+const FIELDS: [&str; 5] = ["contact.id", "build.id", "image", "reason", "trace_id"];
 
 /// Shows events until a service ends.
 pub(crate) async fn show(stack: &mut Stack) -> anyhow::Result<()> {
@@ -77,11 +77,8 @@ fn event(line: &str) -> Option<String> {
     }
     let time = text("timestamp").get(11..19).unwrap_or_default();
     let service = text("target").split("::").next().unwrap_or_default();
-    let about: Vec<_> = FIELDS
-        .iter()
-        .filter(|name| !text(name).is_empty())
-        .map(|name| format!("{name}={}", text(name)))
-        .collect();
+    let about: Vec<_> =
+        FIELDS.iter().filter(|name| !text(name).is_empty()).map(|name| format!("{name}={}", text(name))).collect();
     let mark = if trouble { format!("{level} ") } else { String::new() };
     Some(format!("{time}  {service:<14}  {mark}{message}  {}", about.join(" ")))
 }

@@ -50,7 +50,11 @@ impl Stack {
     }
 
     /// Starts what builds need: a cluster, which may have to be built first, and the deployer.
-    pub(crate) async fn start_builds(&mut self, kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<()> {
+    pub(crate) async fn start_builds(
+        &mut self,
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+    ) -> anyhow::Result<()> {
         let kubernetes = if let Some(file) = kubeconfig {
             Kubernetes::of_the_user(file, context, &self.folder)?
         } else {

@@ -103,8 +103,10 @@ fn observe(event: &Event, latch: &Latch, connected: &watch::Sender<bool>) {
             connected.send_replace(false);
             latch.unset("closed");
         }
-        Event::ServerError(error) => tracing::warn!("NATS: {error}"),
+        // The next attempt says the same: the latch tells it once.
+        Event::ClientError(error) if !*connected.borrow() => latch.unset(format!("not connected: {error}")),
         Event::ClientError(error) => tracing::warn!("NATS: {error}"),
+        Event::ServerError(error) => tracing::warn!("NATS: {error}"),
         Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => tracing::info!("NATS: {event}"),
     }
 }
