@@ -1,0 +1,195 @@
+//! Consuming: acknowledged when done, delivered again when not, and a dead letter in the end.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use async_nats::jetstream::message::StreamMessage;
+use events::{CONTACTS, Consumer, ContactSubmitted, contact_worker_consumer, dead_letter_subject};
+use prometheus::Registry;
+use runtime::{
+    bus::{Delivery, Failure, Handler},
+    metrics::ConsumerMetrics,
+    shutdown::Shutdown,
+};
+use testbed::eventually;
+use tokio::task::JoinHandle;
+
+use crate::world::{World, contact};
+
+/// Does with each contact what its message says.
+#[derive(Default)]
+struct Obedient {
+    deliveries: Mutex<HashMap<String, u64>>,
+}
+
+impl Handler for Obedient {
+    type Event = ContactSubmitted;
+
+    async fn handle(&self, batch: Vec<Delivery<ContactSubmitted>>) -> Vec<Result<(), Failure>> {
+        let mut results = Vec::new();
+        for delivery in batch {
+            let what = delivery.event.message.clone();
+            self.deliveries.lock().unwrap().insert(what.clone(), delivery.deliveries);
+            results.push(match what.as_str() {
+                "never" => Err(Failure::Permanent(anyhow!("it never works"))),
+                "not now" => Err(Failure::Transient(anyhow!("it does not work now"))),
+                "second time" if delivery.deliveries == 1 => Err(Failure::Unavailable(anyhow!("away"))),
+                "slow" => {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                    Ok(())
+                }
+                _ => Ok(()),
+            });
+        }
+        results
+    }
+}
+
+struct Consuming {
+    world: World,
+    handler: Arc<Obedient>,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+    registry: Registry,
+}
+
+impl Consuming {
+    async fn start(consumer: Consumer) -> Self {
+        let world = World::start().await;
+        world.bus.provision_consumers(std::slice::from_ref(&consumer)).await.unwrap();
+        let (handler, shutdown, registry) = (Arc::new(Obedient::default()), Shutdown::new(Duration::from_secs(5)), Registry::new());
+        let task = tokio::spawn({
+            let (bus, handler, shutdown) = (world.bus.clone(), handler.clone(), shutdown.clone());
+            let (metrics, latch) = (ConsumerMetrics::new(&registry, "contacts"), world.readiness.latch("consumer"));
+            async move { bus.consume(consumer, handler, metrics, latch, shutdown).await }
+        });
+        Self { world, handler, shutdown, task, registry }
+    }
+
+    async fn publish(&self, what: &str) {
+        let event = ContactSubmitted { message: what.to_owned(), ..contact() };
+        self.world.bus.publish(&event, Duration::from_secs(5)).await.unwrap();
+    }
+
+    async fn left(&self) -> u64 {
+        self.world.jetstream().await.get_stream("CONTACTS").await.unwrap().cached_info().state.messages
+    }
+
+    /// Waits until no message is left, then ends.
+    async fn done(self) -> (World, HashMap<String, u64>) {
+        eventually("an empty stream", || async { (self.left().await == 0).then_some(()) }).await;
+        self.shutdown.begin();
+        self.task.await.unwrap();
+        let deliveries = self.handler.deliveries.lock().unwrap().clone();
+        (self.world, deliveries)
+    }
+}
+
+async fn dead_letters(world: &World) -> Vec<StreamMessage> {
+    let stream = world.jetstream().await.get_stream("DEAD_LETTERS").await.unwrap();
+    let last = stream.cached_info().state.last_sequence;
+    let mut found = Vec::new();
+    for sequence in 1..=last {
+        found.push(stream.get_raw_message(sequence).await.unwrap());
+    }
+    found
+}
+
+fn header<'a>(message: &'a StreamMessage, name: &str) -> &'a str {
+    message.headers.get(name).map(|value| value.as_str()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_poison_message_is_put_aside_while_the_others_flow() {
+    let consuming = Consuming::start(contact_worker_consumer()).await;
+    let jetstream = consuming.world.jetstream().await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "poison");
+    headers.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let ack = jetstream.publish_with_headers(ContactSubmitted::SUBJECT, headers, "{\"v\":1}".into()).await.unwrap();
+    ack.await.unwrap();
+    for number in 0..20 {
+        consuming.publish(&format!("good {number}")).await;
+    }
+    let registry = consuming.registry.clone();
+    let (world, deliveries) = consuming.done().await;
+    assert_eq!(deliveries.len(), 20);
+    let letters = dead_letters(&world).await;
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!(letter.subject.as_str(), dead_letter_subject(&CONTACTS));
+    assert_eq!(letter.payload, "{\"v\":1}");
+    assert_eq!(
+        header(letter, "Dead-Letter-Reason"),
+        "not a portfolio.contact.submitted.v1: missing field `id` at line 1 column 7"
+    );
+    assert_eq!(header(letter, "Dead-Letter-Stream"), "CONTACTS");
+    assert_eq!(header(letter, "Dead-Letter-Sequence"), "1");
+    assert_eq!(header(letter, "Dead-Letter-Consumer"), "contact-worker");
+    assert_eq!(header(letter, "Original-Nats-Msg-Id"), "poison");
+    assert!(header(letter, "traceparent").contains("0af7651916cd43dd8448eb211c80319c"));
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    assert!(text.contains(r#"contacts_dead_lettered_total{consumer="contact-worker",stream="CONTACTS"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn failures_are_settled_by_their_class() {
+    let consuming = Consuming::start(Consumer { max_deliveries: 3, ..contact_worker_consumer() }).await;
+    for what in ["never", "not now", "second time", "good"] {
+        consuming.publish(what).await;
+    }
+    let (world, deliveries) = consuming.done().await;
+    assert_eq!(deliveries["never"], 1);
+    assert_eq!(deliveries["not now"], 3);
+    assert_eq!(deliveries["second time"], 2);
+    let mut reasons: Vec<_> =
+        dead_letters(&world).await.iter().map(|letter| header(letter, "Dead-Letter-Reason").to_owned()).collect();
+    reasons.sort();
+    assert_eq!(reasons, ["gave up after 3 deliveries: it does not work now", "it never works"]);
+}
+
+#[tokio::test]
+async fn long_work_is_not_delivered_again() {
+    let consumer = Consumer { ack_wait: Duration::from_secs(1), batch: 1, max_ack_pending: 1, ..contact_worker_consumer() };
+    let consuming = Consuming::start(consumer).await;
+    consuming.publish("slow").await;
+    let (_, deliveries) = consuming.done().await;
+    assert_eq!(deliveries["slow"], 1);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_server_is_borne() {
+    let mut consuming = Consuming::start(contact_worker_consumer()).await;
+    consuming.publish("before").await;
+    consuming.world.nats.server.kill();
+    consuming.world.nats.start_again().await.unwrap();
+    let event = ContactSubmitted { message: "after".to_owned(), ..contact() };
+    consuming.world.bus.publish(&event, Duration::from_secs(20)).await.unwrap();
+    let (_, deliveries) = consuming.done().await;
+    assert!(deliveries.contains_key("before") && deliveries.contains_key("after"));
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_missing_is_named_until_it_is_there() {
+    let world = World::start().await;
+    let shutdown = Shutdown::new(Duration::from_secs(5));
+    let (handler, registry) = (Arc::new(Obedient::default()), Registry::new());
+    let task = tokio::spawn({
+        let (bus, shutdown, latch) = (world.bus.clone(), shutdown.clone(), world.readiness.latch("consumer"));
+        let metrics = ConsumerMetrics::new(&registry, "contacts");
+        async move { bus.consume(contact_worker_consumer(), handler, metrics, latch, shutdown).await }
+    });
+    let detail = || world.readiness.report().dependencies["consumer"].detail.clone();
+    eventually("what is missing", || {
+        std::future::ready(detail().starts_with("consumer contact-worker is missing: run provision").then_some(()))
+    })
+    .await;
+    world.bus.provision_consumers(&[contact_worker_consumer()]).await.unwrap();
+    eventually("it to consume", || std::future::ready((detail() == "consuming").then_some(()))).await;
+    shutdown.begin();
+    task.await.unwrap();
+}
