@@ -160,7 +160,7 @@ pub struct Consumer {
     pub description: &'static str,
     /// The subject that it reads.
     pub filter: String,
-    /// How long a message may be in process without a sign of life.
+    /// How long a message may be in process without a sign of life. After a crash, another replica waits as long.
     pub ack_wait: Duration,
     /// How many messages may be in process at once, over all replicas.
     pub max_ack_pending: i64,
@@ -195,7 +195,7 @@ pub fn contact_worker_consumer() -> Consumer {
         stream: &CONTACTS,
         description: "Stores contacts in MongoDB",
         filter: ContactSubmitted::SUBJECT.to_owned(),
-        ack_wait: Duration::from_secs(30),
+        ack_wait: Duration::from_secs(15),
         max_ack_pending: 5_000,
         batch: 500,
         max_deliveries: 10,
@@ -209,7 +209,7 @@ pub fn planner_consumer() -> Consumer {
         stream: &PIPELINE,
         description: "Decides which targets get a build",
         filter: "pipeline.build.*".to_owned(),
-        ack_wait: Duration::from_secs(30),
+        ack_wait: Duration::from_secs(6),
         max_ack_pending: 1,
         batch: 1,
         max_deliveries: 10,
@@ -223,7 +223,7 @@ pub fn executor_consumer(target: &TargetName) -> Consumer {
         stream: &DEPLOYS,
         description: "Rolls out the builds of one target, one at a time",
         filter: DeployRequested::subject_of(target),
-        ack_wait: Duration::from_secs(15),
+        ack_wait: Duration::from_secs(6),
         max_ack_pending: 1,
         batch: 1,
         max_deliveries: 10,

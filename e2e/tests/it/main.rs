@@ -1,5 +1,8 @@
 //! The whole way, with the services as real processes, on a real bus, a real store and a real Kubernetes API.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod builds;
 mod contacts;
+mod rollout_faults;
 mod world;

@@ -1,5 +1,7 @@
 //! The gateway as a process, on a real bus: what it takes, what it refuses, and what it says when the bus is away.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bad_input;
 mod lifecycle;
 mod outages;

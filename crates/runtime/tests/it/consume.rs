@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use async_nats::jetstream::message::StreamMessage;
+use async_nats::{HeaderValue, jetstream::message::StreamMessage};
 use events::{CONTACTS, Consumer, ContactSubmitted, contact_worker_consumer, dead_letter_subject};
 use prometheus::Registry;
 use runtime::{
@@ -61,7 +61,8 @@ impl Consuming {
     async fn start(consumer: Consumer) -> Self {
         let world = World::start().await;
         world.bus.provision_consumers(std::slice::from_ref(&consumer)).await.unwrap();
-        let (handler, shutdown, registry) = (Arc::new(Obedient::default()), Shutdown::new(Duration::from_secs(5)), Registry::new());
+        let (handler, shutdown, registry) =
+            (Arc::new(Obedient::default()), Shutdown::new(Duration::from_secs(5)), Registry::new());
         let task = tokio::spawn({
             let (bus, handler, shutdown) = (world.bus.clone(), handler.clone(), shutdown.clone());
             let (metrics, latch) = (ConsumerMetrics::new(&registry, "contacts"), world.readiness.latch("consumer"));
@@ -100,7 +101,7 @@ async fn dead_letters(world: &World) -> Vec<StreamMessage> {
 }
 
 fn header<'a>(message: &'a StreamMessage, name: &str) -> &'a str {
-    message.headers.get(name).map(|value| value.as_str()).unwrap_or_default()
+    message.headers.get(name).map(HeaderValue::as_str).unwrap_or_default()
 }
 
 #[tokio::test]
@@ -154,7 +155,8 @@ async fn failures_are_settled_by_their_class() {
 
 #[tokio::test]
 async fn long_work_is_not_delivered_again() {
-    let consumer = Consumer { ack_wait: Duration::from_secs(1), batch: 1, max_ack_pending: 1, ..contact_worker_consumer() };
+    let consumer =
+        Consumer { ack_wait: Duration::from_secs(1), batch: 1, max_ack_pending: 1, ..contact_worker_consumer() };
     let consuming = Consuming::start(consumer).await;
     consuming.publish("slow").await;
     let (_, deliveries) = consuming.done().await;

@@ -1,5 +1,7 @@
 //! The bus on a real nats-server: what is stored once, what comes again, and what becomes a dead letter.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod consume;
 mod publish;
 mod world;
