@@ -34,11 +34,13 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     let consumer = contact_worker_consumer();
     let handler = Arc::new(Contacts { store: store.clone(), metrics: Metrics::new(&registry) });
     let streams = streams();
+    let [of_store, of_streams, of_consumer] = ["mongodb", "streams", "consumer"].map(|name| readiness.latch(name));
+    readiness.started();
     tokio::join!(
-        watch_store(&store, readiness.latch("mongodb"), &shutdown),
-        bus.watch_streams(&streams, readiness.latch("streams"), shutdown.clone()),
+        watch_store(&store, of_store, &shutdown),
+        bus.watch_streams(&streams, of_streams, shutdown.clone()),
         bus.watch_backlog(&consumer, &metrics, &shutdown),
-        bus.consume(consumer.clone(), handler, metrics.clone(), readiness.latch("consumer"), shutdown.clone()),
+        bus.consume(consumer.clone(), handler, metrics.clone(), of_consumer, shutdown.clone()),
     );
     Ok(())
 }

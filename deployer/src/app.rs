@@ -45,7 +45,9 @@ pub(crate) async fn run(targets: Vec<Target>, process: Process) -> anyhow::Resul
         tasks.spawn(async move { bus.watch_streams(&streams(), latch, shutdown).await });
     }
     tasks.close();
-    cluster.watch(readiness.latch("kubernetes"), &shutdown).await;
+    let latch = readiness.latch("kubernetes");
+    readiness.started();
+    cluster.watch(latch, &shutdown).await;
     tasks.wait().await;
     Ok(())
 }

@@ -54,12 +54,14 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     };
     let background = TaskTracker::new();
     background.spawn(app.auth.clone().watch(settings.tokens_file, shutdown.clone()));
-    background.spawn(app.rollouts.clone().follow(readiness.clone(), shutdown.clone()));
+    let latches = ["builds", "rollouts"].map(|name| readiness.latch(name));
+    background.spawn(app.rollouts.clone().follow(latches, shutdown.clone()));
     background.spawn({
         let (latch, shutdown) = (readiness.latch("streams"), shutdown.clone());
         async move { bus.watch_streams(&streams(), latch, shutdown).await }
     });
     background.close();
+    readiness.started();
 
     tracing::info!("serving on http://{}", listener.local_addr()?);
     axum::serve(listener, router(app)).with_graceful_shutdown(async move { shutdown.begun().await }).await?;

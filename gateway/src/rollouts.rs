@@ -14,7 +14,7 @@ use std::{
 use events::{BuildFinished, BuildId, Event, PIPELINE, RolloutChanged};
 use runtime::{
     bus::{Bus, Followed},
-    readiness::Readiness,
+    readiness::Latch,
     shutdown::Shutdown,
 };
 use tokio::sync::watch;
@@ -45,9 +45,10 @@ impl Rollouts {
     }
 
     /// Replays the past and follows the present, until the shutdown begins.
-    pub(crate) async fn follow(self, readiness: Readiness, shutdown: Shutdown) {
-        let builds = self.bus.follow(readiness.latch("builds"), shutdown.clone(), |told| self.on_build(told));
-        let changes = self.bus.follow(readiness.latch("rollouts"), shutdown.clone(), |told| self.on_change(told));
+    pub(crate) async fn follow(self, latches: [Latch; 2], shutdown: Shutdown) {
+        let [of_builds, of_rollouts] = latches;
+        let builds = self.bus.follow(of_builds, shutdown.clone(), |told| self.on_build(told));
+        let changes = self.bus.follow(of_rollouts, shutdown.clone(), |told| self.on_change(told));
         tokio::join!(builds, changes);
     }
 

@@ -34,7 +34,7 @@ pub struct Process {
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs a service until its work ends or a shutdown does. The work is expected to return once the shutdown has begun and
-/// everything that it had taken on is done.
+/// everything that it had taken on is done. It calls [`Readiness::started`] once it has added its dependencies.
 pub fn run<W>(name: &'static str, config: Common, work: impl FnOnce(Process) -> W) -> ExitCode
 where
     W: Future<Output = anyhow::Result<()>>,
@@ -95,7 +95,7 @@ where
     W: Future<Output = anyhow::Result<()>>,
 {
     let registry = metrics::registry();
-    let readiness = Readiness::default();
+    let readiness = Readiness::starting();
     let listener = TcpListener::bind(config.admin_addr).await.map_err(|error| {
         ConfigError::new("ADMIN_ADDR", format_args!("cannot listen on {}: {error}", config.admin_addr))
     })?;

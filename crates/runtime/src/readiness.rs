@@ -30,7 +30,22 @@ pub struct Report {
     pub dependencies: BTreeMap<Cow<'static, str>, Status>,
 }
 
+/// The latch of the process itself.
+const PROCESS: &str = "process";
+
 impl Readiness {
+    /// For a process that has yet to add its dependencies: not ready before [`Readiness::started`].
+    pub fn starting() -> Self {
+        let readiness = Self::default();
+        readiness.latch(PROCESS).unset("starting");
+        readiness
+    }
+
+    /// All dependencies have been added. From now on they alone decide.
+    pub fn started(&self) {
+        Latch { readiness: self.clone(), name: PROCESS.into() }.set("started");
+    }
+
     /// Adds a dependency, which is not ready before its latch is set.
     pub fn latch(&self, name: impl Into<Cow<'static, str>>) -> Latch {
         let latch = Latch { readiness: self.clone(), name: name.into() };
@@ -88,7 +103,9 @@ mod tests {
 
     #[test]
     fn all_have_to_be_set() {
-        let readiness = Readiness::default();
+        let readiness = Readiness::starting();
+        assert!(!readiness.report().ready);
+        readiness.started();
         assert!(readiness.report().ready);
         let (bus, store) = (readiness.latch("nats"), readiness.latch("mongodb"));
         bus.set("connected");
