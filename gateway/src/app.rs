@@ -47,7 +47,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     })?;
     let app = App {
         auth: Auth::new(settings.tokens),
-        publisher: Publisher::new(bus.clone()),
+        publisher: Publisher::start(bus.clone()),
         rollouts: Rollouts::new(bus.clone()),
         metrics: Metrics::new(&registry),
         shutdown: shutdown.clone(),

@@ -35,7 +35,7 @@ struct Receipt {
 pub(crate) async fn submit(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let caller = app.auth.authorize(request.headers(), &[Role::Ci])?;
     let build = parse(body::json(request).await?, BuildId::new(), Utc::now())?;
-    app.publisher.publish(&build).await?;
+    app.publisher.build(&build).await?;
     app.metrics.builds_accepted.inc();
     tracing::info!(
         build.id = %build.id, build.job = %build.job, build.number = build.number, build.image = %build.image,

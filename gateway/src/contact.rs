@@ -54,7 +54,7 @@ pub(crate) async fn submit(State(app): State<App>, request: Request) -> Response
 
 async fn accept(app: &App, body: Value) -> Result<Receipt, Problem> {
     let contact = parse(body, ContactId::new(), Utc::now())?;
-    app.publisher.publish(&contact).await?;
+    app.publisher.contact(&contact).await?;
     app.metrics.contacts_accepted.inc();
     tracing::debug!(contact.id = %contact.id, "contact accepted");
     let received_at = contact.received_at.to_rfc3339_opts(SecondsFormat::Millis, true);

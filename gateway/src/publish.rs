@@ -3,37 +3,48 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use events::Event;
-use runtime::bus::{Bus, PublishError};
+use events::{BuildFinished, CONTACTS, ContactSubmitted};
+use runtime::bus::{Bus, GroupPublisher, LIMITS, PublishError, Published};
 
 use crate::problem::Problem;
 
 /// How long a request waits for the bus. The answer comes within five seconds.
 const WITHIN: Duration = Duration::from_secs(4);
 
-/// Publishes the events of requests.
+/// Publishes the events of requests. Contacts share the durable steps of the bus; builds are few.
 #[derive(Clone, Debug)]
-pub(crate) struct Publisher(Bus);
+pub(crate) struct Publisher {
+    bus: Bus,
+    contacts: GroupPublisher,
+}
 
 impl Publisher {
-    pub(crate) fn new(bus: Bus) -> Self {
-        Self(bus)
+    pub(crate) fn start(bus: Bus) -> Self {
+        let contacts = GroupPublisher::start(bus.clone(), &CONTACTS, WITHIN, LIMITS);
+        Self { bus, contacts }
     }
 
     /// Done means: on disk in the bus.
-    pub(crate) async fn publish<E: Event>(&self, event: &E) -> Result<(), Problem> {
-        match self.0.publish(event, WITHIN).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                tracing::warn!(stream = E::STREAM.name, "not accepted: {error}");
-                Err(problem(&error))
-            }
-        }
+    pub(crate) async fn contact(&self, contact: &ContactSubmitted) -> Result<(), Problem> {
+        accepted(self.contacts.publish(contact).await)
     }
+
+    /// Done means: on disk in the bus.
+    pub(crate) async fn build(&self, build: &BuildFinished) -> Result<(), Problem> {
+        accepted(self.bus.publish(build, WITHIN).await)
+    }
+}
+
+fn accepted(result: Result<Published, PublishError>) -> Result<(), Problem> {
+    result.map(|_| ()).map_err(|error| {
+        tracing::warn!("not accepted: {error}");
+        problem(&error)
+    })
 }
 
 fn problem(error: &PublishError) -> Problem {
     match error {
+        PublishError::Busy => Problem::unavailable("too many requests wait already; nothing was accepted", 1),
         PublishError::Full => Problem::unavailable("the queue is full; nothing was accepted", 30),
         PublishError::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "larger than the message bus allows"),
         PublishError::Unavailable

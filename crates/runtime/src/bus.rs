@@ -1,5 +1,6 @@
 //! The bus: NATS `JetStream` for our own events. Publish, consume, follow, and the check that streams are what they shall be.
 
+mod batch;
 mod connect;
 mod consume;
 mod dead_letter;
@@ -10,6 +11,7 @@ mod publish;
 mod settle;
 mod streams;
 
+pub use batch::{GroupPublisher, LIMITS};
 pub use connect::NotConnected;
 pub use consume::{Delivery, Handler};
 pub use follow::Followed;

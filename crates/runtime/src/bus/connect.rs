@@ -10,7 +10,7 @@ use super::Bus;
 use crate::{config::Nats, readiness::Latch};
 
 /// How long one answer may take before it is asked for again.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);

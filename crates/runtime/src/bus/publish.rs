@@ -14,10 +14,13 @@ use async_nats::{
 use bytes::Bytes;
 use events::Event;
 use tokio::time::Instant;
-use tracing::{Instrument, field};
+use tracing::{Instrument, Span, field};
 use uuid::Uuid;
 
 use super::{Bus, headers};
+
+/// The pause before what was not answered is sent again.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The stream has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,9 @@ pub enum PublishError {
     /// No acknowledgement came in time. It may be stored all the same, so try again with the same id, or not at all.
     #[error("the bus did not acknowledge in time")]
     Unavailable,
+    /// Too many messages wait for the bus already.
+    #[error("too many messages wait for the bus")]
+    Busy,
     /// The stream holds as much as it may.
     #[error("the stream is full")]
     Full,
@@ -77,15 +83,7 @@ impl Bus {
 
     async fn send<E: Event>(&self, event: &E, last: Option<u64>, within: Duration) -> Result<Published, PublishError> {
         let subject = event.subject();
-        let span = tracing::info_span!(
-            "publish",
-            otel.name = format_args!("send {}", E::STREAM.name),
-            otel.kind = "producer",
-            messaging.system = "nats",
-            messaging.operation.type = "send",
-            messaging.destination.name = %subject,
-            otel.status_code = field::Empty,
-        );
+        let span = span(E::STREAM.name, &subject);
         let mut headers = headers::of_event(event, self.name, &span);
         if let Some(last) = last {
             headers::set(&mut headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, &last.to_string());
@@ -124,7 +122,7 @@ impl Bus {
                 Ok(Err(None)) => {
                     tracing::debug!("no acknowledgement, sending again");
                     // Nothing is known, and the next attempt finds out. A pause, so that a refusal does not spin.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }
@@ -142,6 +140,19 @@ impl Bus {
         let ack = sent.await.map_err(|error| classify(&error))?;
         Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate })
     }
+}
+
+/// The span of one message on its way to the bus.
+pub(super) fn span(stream: &str, subject: &str) -> Span {
+    tracing::info_span!(
+        "publish",
+        otel.name = format_args!("send {stream}"),
+        otel.kind = "producer",
+        messaging.system = "nats",
+        messaging.operation.type = "send",
+        messaging.destination.name = subject,
+        otel.status_code = field::Empty,
+    )
 }
 
 /// What the client's error means to us; `None` if it says nothing about the outcome.
@@ -164,12 +175,22 @@ fn classify(error: &ClientError) -> Option<PublishError> {
 
 fn by_code(answer: &jetstream::Error) -> Option<PublishError> {
     match answer.error_code().0 {
-        // JSStreamStoreFailedF, JSInsufficientResourcesErr, JSAccountResourcesExceededErr, JSStreamMaxBytesExceeded
-        10_077 | 10_023 | 10_002 | 10_054 => Some(PublishError::Full),
+        code if means_full(code) => Some(PublishError::Full),
         // JSStreamWrongLastSequence, and its constant form
         10_071 | 10_164 => Some(PublishError::MovedOn),
-        // JSStreamDuplicateMessageConflict, JSClusterNotAvail, JSClusterNotLeader, JSStreamExpectedLastSeqPerSubjectNotReady
-        10_158 | 10_008 | 10_009 | 10_163 => None,
+        code if means_later(code) => None,
         _ => Some(PublishError::Refused(answer.to_string())),
     }
+}
+
+/// Whether the stream, the account or the disk is full: `JSStreamStoreFailedF`, `JSInsufficientResourcesErr`,
+/// `JSAccountResourcesExceededErr`, and the one for a message that is larger than what is left.
+pub(super) fn means_full(code: u64) -> bool {
+    matches!(code, 10_077 | 10_023 | 10_002 | 10_054)
+}
+
+/// Whether the same may work a moment later: `JSStreamDuplicateMessageConflict`, `JSClusterNotAvail`, `JSClusterNotLeader`,
+/// `JSStreamExpectedLastSeqPerSubjectNotReady`.
+pub(super) fn means_later(code: u64) -> bool {
+    matches!(code, 10_158 | 10_008 | 10_009 | 10_163)
 }
