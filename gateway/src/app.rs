@@ -6,7 +6,7 @@ use axum::{
     middleware::from_fn_with_state,
     routing::{get, post},
 };
-use events::{CONTACTS, Stream};
+use events::{CONTACTS, IDEMPOTENCY, Stream};
 use runtime::{
     bus::Bus,
     config::{ConfigError, ProvisionArgs},
@@ -75,9 +75,9 @@ pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<(
     Ok(())
 }
 
-fn streams() -> [&'static Stream; 3] {
+fn streams() -> [&'static Stream; 4] {
     let [pipeline, rollouts] = rollouts::streams();
-    [&CONTACTS, pipeline, rollouts]
+    [&CONTACTS, pipeline, rollouts, &IDEMPOTENCY]
 }
 
 #[expect(clippy::print_stdout, reason = "what the command has to say")]

@@ -16,7 +16,15 @@ use events::{BuildFinished, BuildId, BuildStatus, BuildTag, Digest, ImageReferen
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{app::App, auth::Role, body, fields::Fields, problem::Problem, rollouts::BuildView};
+use crate::{
+    app::App,
+    auth::Role,
+    body,
+    fields::Fields,
+    idempotency::{self, Key},
+    problem::Problem,
+    rollouts::BuildView,
+};
 
 /// The longest wait in one request; proxies cut at 60 s.
 const MAX_WAIT: Duration = Duration::from_mins(1);
@@ -34,15 +42,24 @@ struct Receipt {
 /// Takes a build from CI.
 pub(crate) async fn submit(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let caller = app.auth.authorize(request.headers(), &[Role::Ci])?;
-    let build = parse(body::json(request).await?, BuildId::new(), Utc::now())?;
-    app.publisher.build(&build).await?;
+    let headers = request.headers().clone();
+    let body = body::json(request).await?;
+    let key = Key::of(&headers, &format!("builds {}", caller.name), &body)?;
+    let build = parse(body, BuildId::new(), Utc::now())?;
+    let publish = |id, received_at| {
+        let build = BuildFinished { id: BuildId(id), received_at, ..build.clone() };
+        let app = &app;
+        async move { app.publisher.build(&build).await }
+    };
+    let (id, _) = idempotency::once(app.publisher.bus(), key, build.id.0, build.received_at, publish).await?;
+    let id = BuildId(id);
     app.metrics.builds_accepted.inc();
     tracing::info!(
-        build.id = %build.id, build.job = %build.job, build.number = build.number, build.image = %build.image,
+        build.id = %id, build.job = %build.job, build.number = build.number, build.image = %build.image,
         caller = caller.name, "build accepted"
     );
-    let url = format!("/api/builds/{}", build.id);
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, url.clone())], Json(Receipt { id: build.id, url })).into_response())
+    let url = format!("/api/builds/{id}");
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, url.clone())], Json(Receipt { id, url })).into_response())
 }
 
 /// What may be asked beside the id.

@@ -15,6 +15,7 @@ use crate::{
     app::App,
     body::{self, Format},
     fields::Fields,
+    idempotency::{self, Key},
     pages,
     problem::Problem,
 };
@@ -34,13 +35,14 @@ struct Receipt {
 /// Takes a contact as JSON or as a form. A browser that sent a form gets a page, everybody else JSON.
 pub(crate) async fn submit(State(app): State<App>, request: Request) -> Response {
     let page = wants_page(request.headers());
+    let headers = request.headers().clone();
     let mut kept = pages::Input::default();
     let result = match body::json_or_form(request).await {
         Ok(body) => {
             if page {
                 kept = pages::Input::of(&body);
             }
-            accept(&app, body).await
+            accept(&app, &headers, body).await
         }
         Err(problem) => Err(problem),
     };
@@ -52,13 +54,17 @@ pub(crate) async fn submit(State(app): State<App>, request: Request) -> Response
     }
 }
 
-async fn accept(app: &App, body: Value) -> Result<Receipt, Problem> {
+async fn accept(app: &App, headers: &HeaderMap, body: Value) -> Result<Receipt, Problem> {
+    let key = Key::of(headers, "contact", &body)?;
     let contact = parse(body, ContactId::new(), Utc::now())?;
-    app.publisher.contact(&contact).await?;
+    let (id, now) = (contact.id.0, contact.received_at);
+    let publish = |id, received_at| async move {
+        app.publisher.contact(&ContactSubmitted { id: ContactId(id), received_at, ..contact }).await
+    };
+    let (id, received_at) = idempotency::once(app.publisher.bus(), key, id, now, publish).await?;
     app.metrics.contacts_accepted.inc();
-    tracing::debug!(contact.id = %contact.id, "contact accepted");
-    let received_at = contact.received_at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    Ok(Receipt { id: contact.id, received_at })
+    tracing::debug!(contact.id = %id, "contact accepted");
+    Ok(Receipt { id: ContactId(id), received_at: received_at.to_rfc3339_opts(SecondsFormat::Millis, true) })
 }
 
 /// A browser's form, by what it sends and what it takes.

@@ -8,6 +8,7 @@ mod config;
 mod contact;
 mod fields;
 mod health;
+mod idempotency;
 mod metrics;
 
 mod observe;

@@ -24,6 +24,11 @@ impl Publisher {
         Self { bus, contacts }
     }
 
+    /// The bus itself.
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
     /// Done means: on disk in the bus.
     pub(crate) async fn contact(&self, contact: &ContactSubmitted) -> Result<(), Problem> {
         accepted(self.contacts.publish(contact).await)
@@ -42,7 +47,8 @@ fn accepted(result: Result<Published, PublishError>) -> Result<(), Problem> {
     })
 }
 
-fn problem(error: &PublishError) -> Problem {
+/// What the client hears of it.
+pub(crate) fn problem(error: &PublishError) -> Problem {
     match error {
         PublishError::Busy => Problem::unavailable("too many requests wait already; nothing was accepted", 1),
         PublishError::Full => Problem::unavailable("the queue is full; nothing was accepted", 30),

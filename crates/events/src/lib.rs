@@ -7,6 +7,7 @@
 mod builds;
 mod contacts;
 mod deploys;
+mod idempotency;
 mod image;
 mod names;
 mod rollouts;
@@ -16,12 +17,13 @@ mod version;
 pub use builds::{BuildFinished, BuildId, BuildStatus};
 pub use contacts::{ContactId, ContactSubmitted};
 pub use deploys::DeployRequested;
+pub use idempotency::{KeyState, KeyUsed};
 pub use image::{BuildTag, Digest, ImageReference, InvalidImage, InvalidTag};
 pub use names::{InvalidName, JobName, TargetName};
 pub use rollouts::{Diagnosis, PodDiagnosis, Progress, RolloutChanged, RolloutState};
 pub use streams::{
-    ALL_STREAMS, CONTACTS, Consumer, DEAD_LETTERS, DEPLOYS, Discard, PIPELINE, ROLLOUTS, Retention, Stream,
-    contact_worker_consumer, dead_letter_subject, executor_consumer, planner_consumer,
+    ALL_STREAMS, CONTACTS, Consumer, DEAD_LETTERS, DEPLOYS, Discard, IDEMPOTENCY, PIPELINE, ROLLOUTS, Retention,
+    Stream, contact_worker_consumer, dead_letter_subject, executor_consumer, planner_consumer,
 };
 pub use version::V1;
 

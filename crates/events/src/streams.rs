@@ -37,6 +37,8 @@ pub struct Stream {
     pub retention: Retention,
     /// How long a message is kept at most.
     pub max_age: Option<Duration>,
+    /// How many messages it keeps of one subject, if not all.
+    pub max_messages_per_subject: Option<i64>,
     /// How much it keeps, in bytes.
     pub max_bytes: i64,
     /// What it does when it is full.
@@ -58,6 +60,7 @@ pub static CONTACTS: Stream = Stream {
     subjects: &[ContactSubmitted::SUBJECT],
     retention: Retention::WorkQueue,
     max_age: None,
+    max_messages_per_subject: None,
     max_bytes: 1024 * MIB,
     discard: Discard::New,
     atomic_batches: true,
@@ -70,6 +73,7 @@ pub static PIPELINE: Stream = Stream {
     subjects: &["pipeline.build.*"],
     retention: Retention::Limits,
     max_age: Some(DAY.saturating_mul(90)),
+    max_messages_per_subject: None,
     max_bytes: 256 * MIB,
     discard: Discard::New,
     atomic_batches: false,
@@ -82,6 +86,7 @@ pub static DEPLOYS: Stream = Stream {
     subjects: &["deploy.*"],
     retention: Retention::WorkQueue,
     max_age: None,
+    max_messages_per_subject: None,
     max_bytes: 64 * MIB,
     discard: Discard::New,
     atomic_batches: false,
@@ -94,6 +99,7 @@ pub static ROLLOUTS: Stream = Stream {
     subjects: &["rollout.*.*"],
     retention: Retention::Limits,
     max_age: Some(DAY.saturating_mul(90)),
+    max_messages_per_subject: None,
     max_bytes: 512 * MIB,
     discard: Discard::Old,
     atomic_batches: false,
@@ -106,13 +112,27 @@ pub static DEAD_LETTERS: Stream = Stream {
     subjects: &["dead.*"],
     retention: Retention::Limits,
     max_age: Some(DAY.saturating_mul(30)),
+    max_messages_per_subject: None,
     max_bytes: 256 * MIB,
     discard: Discard::New,
     atomic_batches: false,
 };
 
+/// What is remembered of `Idempotency-Key`s.
+pub static IDEMPOTENCY: Stream = Stream {
+    name: "IDEMPOTENCY",
+    description: "The Idempotency-Keys of the last day: what was answered to them, without the requests themselves",
+    subjects: &["idempotency.*"],
+    retention: Retention::Limits,
+    max_age: Some(DAY),
+    max_messages_per_subject: Some(1),
+    max_bytes: 128 * MIB,
+    discard: Discard::New,
+    atomic_batches: false,
+};
+
 /// All of them.
-pub static ALL_STREAMS: [&Stream; 5] = [&CONTACTS, &PIPELINE, &DEPLOYS, &ROLLOUTS, &DEAD_LETTERS];
+pub static ALL_STREAMS: [&Stream; 6] = [&CONTACTS, &PIPELINE, &DEPLOYS, &ROLLOUTS, &DEAD_LETTERS, &IDEMPOTENCY];
 
 /// Where the dead letters of a stream go.
 pub fn dead_letter_subject(stream: &Stream) -> String {
@@ -132,7 +152,7 @@ impl Stream {
             },
             "max_consumers": -1,
             "max_msgs": -1,
-            "max_msgs_per_subject": -1,
+            "max_msgs_per_subject": self.max_messages_per_subject.unwrap_or(-1),
             "max_bytes": self.max_bytes,
             "max_age": self.max_age.map_or(0, nanos),
             "max_msg_size": -1,

@@ -74,7 +74,10 @@ async fn missing_streams_are_named_until_they_are_provisioned() {
     assert_eq!(answer.status, 503, "{}", answer.text());
 
     let said = Service::run(&spec, "provision").await.unwrap();
-    assert_eq!(said, "stream CONTACTS: created\nstream PIPELINE: created\nstream ROLLOUTS: created\n");
+    assert_eq!(
+        said,
+        "stream CONTACTS: created\nstream PIPELINE: created\nstream ROLLOUTS: created\nstream IDEMPOTENCY: created\n"
+    );
     gateway.ready().await.unwrap();
     let again = Service::run(&spec, "provision").await.unwrap();
     assert!(again.contains("stream CONTACTS: as it shall be"), "{again}");

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use events::{
-    BuildFinished, BuildId, BuildStatus, ContactId, ContactSubmitted, DeployRequested, Diagnosis, Event, PodDiagnosis,
-    Progress, RolloutChanged, RolloutState, V1,
+    BuildFinished, BuildId, BuildStatus, ContactId, ContactSubmitted, DeployRequested, Diagnosis, Event, KeyState,
+    KeyUsed, PodDiagnosis, Progress, RolloutChanged, RolloutState, V1,
 };
 use insta::assert_json_snapshot;
 
@@ -136,6 +136,21 @@ fn rollout_changed() {
     assert_eq!(RolloutChanged { target: None, ..accepted() }.subject(), format!("rollout._.{ID}"));
     frozen!("rollout_accepted", accepted(), RolloutChanged);
     frozen!("rollout_failed", failed(), RolloutChanged);
+}
+
+#[test]
+fn key_used() {
+    let used = KeyUsed {
+        v: V1,
+        key: "0a".repeat(32),
+        fingerprint: "0b".repeat(32),
+        id: ID.parse().unwrap(),
+        received_at: at(0),
+        state: KeyState::InProgress,
+        at: at(1),
+    };
+    assert_eq!(used.subject(), format!("idempotency.{}", "0a".repeat(32)));
+    frozen!("key_used", used, KeyUsed);
 }
 
 #[test]

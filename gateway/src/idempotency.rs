@@ -1,0 +1,238 @@
+//! `Idempotency-Key` (IETF draft-ietf-httpapi-idempotency-key-header): the same request again gets the same answer, for a day,
+//! from every replica.
+//!
+//! A key is claimed in the bus before its request is carried out, together with the id that the request's event will have.
+//! Whoever takes over a claim whose owner is gone publishes the same event under the same id, and gives the same receipt.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use chrono::{DateTime, TimeDelta, Utc};
+use events::{KeyState, KeyUsed, V1};
+use runtime::bus::{Bus, PublishError};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{problem::Problem, publish};
+
+const HEADER: &str = "idempotency-key";
+
+/// How long a claim holds without a word from its owner. A request is answered well before.
+const CLAIM: TimeDelta = TimeDelta::seconds(8);
+
+/// How long the bus may take for one step.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// A key, and the request that it stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    key: String,
+    fingerprint: String,
+}
+
+impl Key {
+    /// The key of a request, if it has one. A key belongs to a route and a caller: others may have the same.
+    pub(crate) fn of(headers: &HeaderMap, scope: &str, body: &Value) -> Result<Option<Self>, Problem> {
+        let mut values = headers.get_all(HEADER).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let text = value.as_bytes();
+        let visible = (1..=255).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
+        if !visible || values.next().is_some() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "`Idempotency-Key` is one of 1 to 255 visible characters",
+            ));
+        }
+        let key = hash(&[scope.as_bytes(), text]);
+        Ok(Some(Self { key, fingerprint: hash(&[body.to_string().as_bytes()]) }))
+    }
+}
+
+fn hash(parts: &[&[u8]]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    hex::encode(digest.finalize())
+}
+
+/// Carries a request out, once for all who send the same key. Gives the id and the time for its receipt.
+///
+/// Without a key, this is just `publish`.
+pub(crate) async fn once<P>(
+    bus: &Bus,
+    key: Option<Key>,
+    id: Uuid,
+    now: DateTime<Utc>,
+    publish: impl FnOnce(Uuid, DateTime<Utc>) -> P,
+) -> Result<(Uuid, DateTime<Utc>), Problem>
+where
+    P: Future<Output = Result<(), Problem>>,
+{
+    let Some(key) = key else {
+        publish(id, now).await?;
+        return Ok((id, now));
+    };
+    match claim(bus, key, id, now).await? {
+        Claim::Done { id, received_at } => Ok((id, received_at)),
+        Claim::Ours(owned) => {
+            let (id, received_at) = (owned.used.id, owned.used.received_at);
+            let result = publish(id, received_at).await;
+            owned.settle(result.is_ok()).await;
+            result.map(|()| (id, received_at))
+        }
+    }
+}
+
+/// What a request with a key has to do.
+#[derive(Debug)]
+enum Claim {
+    /// Nothing: it was done before, under this id and at this time.
+    Done { id: Uuid, received_at: DateTime<Utc> },
+    /// To carry it out, under this id and as of this time.
+    Ours(Box<Owned>),
+}
+
+/// A claim that is ours until it is settled, or until we are silent for too long.
+#[derive(Debug)]
+struct Owned {
+    bus: Bus,
+    used: KeyUsed,
+    sequence: u64,
+}
+
+/// What the record of a key means for a request. Pure.
+#[derive(Debug, PartialEq, Eq)]
+enum Finding {
+    Done,
+    InProgress,
+    OtherRequest,
+    /// Its owner is gone or has given it up.
+    TakeOver,
+}
+
+fn judge(used: &KeyUsed, fingerprint: &str, now: DateTime<Utc>) -> Finding {
+    match used.state {
+        _ if used.fingerprint != fingerprint => Finding::OtherRequest,
+        KeyState::Done => Finding::Done,
+        // A clock that jumped makes a claim end early or late, and nothing else.
+        KeyState::InProgress if (now - used.at).abs() < CLAIM => Finding::InProgress,
+        KeyState::InProgress | KeyState::Open => Finding::TakeOver,
+    }
+}
+
+/// Claims a key for a request, or finds what became of it.
+async fn claim(bus: &Bus, key: Key, id: Uuid, now: DateTime<Utc>) -> Result<Claim, Problem> {
+    let fresh = KeyUsed {
+        v: V1,
+        key: key.key,
+        fingerprint: key.fingerprint,
+        id,
+        received_at: now,
+        state: KeyState::InProgress,
+        at: now,
+    };
+    match bus.publish_after(&fresh, 0, WITHIN).await {
+        Ok(published) => return Ok(ours(bus, fresh, published.sequence)),
+        Err(PublishError::MovedOn) => {}
+        Err(error) => return Err(publish::problem(&error)),
+    }
+    let last = bus.read_last::<KeyUsed>(&KeyUsed::subject_of(&fresh.key)).await.map_err(|error| {
+        tracing::warn!("{error}");
+        Problem::unavailable("the key cannot be looked up now, try again", 2)
+    })?;
+    // Its day ended this very moment.
+    let Some((sequence, known)) = last else { return Err(in_progress()) };
+    match judge(&known, &fresh.fingerprint, now) {
+        Finding::Done => Ok(Claim::Done { id: known.id, received_at: known.received_at }),
+        Finding::InProgress => Err(in_progress()),
+        Finding::OtherRequest => Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "this `Idempotency-Key` was used for another request; a new request needs a new key",
+        )),
+        Finding::TakeOver => {
+            let used = KeyUsed { state: KeyState::InProgress, at: now, ..known };
+            match bus.publish_after(&used, sequence, WITHIN).await {
+                Ok(published) => Ok(ours(bus, used, published.sequence)),
+                Err(PublishError::MovedOn) => Err(in_progress()),
+                Err(error) => Err(publish::problem(&error)),
+            }
+        }
+    }
+}
+
+fn ours(bus: &Bus, used: KeyUsed, sequence: u64) -> Claim {
+    Claim::Ours(Box::new(Owned { bus: bus.clone(), used, sequence }))
+}
+
+fn in_progress() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "a request with this `Idempotency-Key` is in progress; ask again")
+        .with_header(header::RETRY_AFTER, "1")
+}
+
+impl Owned {
+    /// Notes how the request ended. If that fails, the claim runs out, and the next one repeats what was done, which
+    /// changes nothing.
+    async fn settle(self, done: bool) {
+        let state = if done { KeyState::Done } else { KeyState::Open };
+        let used = KeyUsed { state, at: Utc::now(), ..self.used };
+        if let Err(error) = self.bus.publish_after(&used, self.sequence, WITHIN).await {
+            tracing::warn!("the end of a request with an Idempotency-Key could not be noted: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(value: &str, scope: &str, body: &Value) -> Result<Option<Key>, u16> {
+        let headers = HeaderMap::from_iter([(HEADER.parse().unwrap(), value.parse().unwrap())]);
+        Key::of(&headers, scope, body).map_err(|problem| problem.status().as_u16())
+    }
+
+    #[test]
+    fn a_key_is_of_its_route_its_caller_and_its_body() {
+        let body = json!({"a": 1});
+        let one = key("abc", "contact", &body).unwrap().unwrap();
+        assert_eq!(key("abc", "contact", &body).unwrap().unwrap(), one);
+        assert_ne!(key("abc", "builds jenkins", &body).unwrap().unwrap().key, one.key);
+        assert_ne!(key("abd", "contact", &body).unwrap().unwrap().key, one.key);
+        let other_body = key("abc", "contact", &json!({"a": 2})).unwrap().unwrap();
+        assert!(other_body.key == one.key && other_body.fingerprint != one.fingerprint);
+        assert_eq!(Key::of(&HeaderMap::new(), "contact", &body).unwrap(), None);
+        for bad in ["", "a b", &"x".repeat(256)] {
+            assert_eq!(key(bad, "contact", &body), Err(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_key_decides() {
+        let at: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let used = |state| KeyUsed {
+            v: V1,
+            key: "k".to_owned(),
+            fingerprint: "f".to_owned(),
+            id: Uuid::nil(),
+            received_at: at,
+            state,
+            at,
+        };
+        let later = |seconds| at + TimeDelta::seconds(seconds);
+        for (state, fingerprint, now, expected) in [
+            (KeyState::Done, "f", later(80_000), Finding::Done),
+            (KeyState::Done, "g", later(0), Finding::OtherRequest),
+            (KeyState::InProgress, "g", later(100), Finding::OtherRequest),
+            (KeyState::InProgress, "f", later(7), Finding::InProgress),
+            (KeyState::InProgress, "f", later(8), Finding::TakeOver),
+            (KeyState::InProgress, "f", later(-3_600), Finding::TakeOver),
+            (KeyState::Open, "f", later(0), Finding::TakeOver),
+        ] {
+            assert_eq!(judge(&used(state), fingerprint, now), expected, "{state:?} {fingerprint} {now}");
+        }
+    }
+}
