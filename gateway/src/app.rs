@@ -27,6 +27,7 @@ use crate::{
     problem::Problem,
     publish::Publisher,
     rollouts::{self, Rollouts},
+    serve,
 };
 
 /// What the handlers share.
@@ -47,7 +48,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     })?;
     let app = App {
         auth: Auth::new(settings.tokens),
-        publisher: Publisher::start(bus.clone()),
+        publisher: Publisher::start(bus.clone(), settings.limits),
         rollouts: Rollouts::new(bus.clone()),
         metrics: Metrics::new(&registry),
         shutdown: shutdown.clone(),
@@ -64,7 +65,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     readiness.started();
 
     tracing::info!("serving on http://{}", listener.local_addr()?);
-    axum::serve(listener, router(app)).with_graceful_shutdown(async move { shutdown.begun().await }).await?;
+    serve::serve(listener, router(app), &shutdown).await;
     background.wait().await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use runtime::bus::{LIMITS, Limits};
 use runtime::config::{Common, ConfigError, ProvisionArgs, address};
 
 use crate::auth::Tokens;
@@ -21,6 +22,14 @@ pub(crate) struct Cli {
     #[arg(long, env, required = true, value_name = "FILE")]
     tokens_file: Option<PathBuf>,
 
+    /// How many contacts share one durable write at most; 1 writes each alone
+    #[arg(long, env, default_value_t = LIMITS.group_messages, value_parser = group, value_name = "NUMBER")]
+    commit_max_contacts: usize,
+
+    /// How many durable writes of contacts are on their way at once
+    #[arg(long, env, default_value_t = LIMITS.commits_in_flight, value_parser = in_flight, value_name = "NUMBER")]
+    commits_in_flight: usize,
+
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -38,6 +47,20 @@ pub(crate) struct Settings {
     pub(crate) listen_addr: SocketAddr,
     pub(crate) tokens_file: PathBuf,
     pub(crate) tokens: Tokens,
+    pub(crate) limits: Limits,
+}
+
+fn group(text: &str) -> Result<usize, String> {
+    number(text, 1_000)
+}
+
+fn in_flight(text: &str) -> Result<usize, String> {
+    number(text, LIMITS.waiting)
+}
+
+fn number(text: &str, max: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| format!("'{text}' is not allowed, write a number from 1 to {max}"))
 }
 
 impl Cli {
@@ -45,6 +68,8 @@ impl Cli {
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         let file = self.tokens_file.clone().ok_or_else(|| ConfigError::new("TOKENS_FILE", "required; see --help"))?;
         let tokens = Tokens::read(&file).map_err(|error| ConfigError::new("TOKENS_FILE", error))?;
-        Ok(Settings { listen_addr: self.listen_addr, tokens_file: file, tokens })
+        let limits =
+            Limits { group_messages: self.commit_max_contacts, commits_in_flight: self.commits_in_flight, ..LIMITS };
+        Ok(Settings { listen_addr: self.listen_addr, tokens_file: file, tokens, limits })
     }
 }

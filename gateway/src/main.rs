@@ -16,6 +16,7 @@ mod pages;
 mod problem;
 mod publish;
 mod rollouts;
+mod serve;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use events::{BuildFinished, CONTACTS, ContactSubmitted};
-use runtime::bus::{Bus, GroupPublisher, LIMITS, PublishError, Published};
+use runtime::bus::{Bus, GroupPublisher, Limits, PublishError, Published};
 
 use crate::problem::Problem;
 
@@ -19,8 +19,8 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    pub(crate) fn start(bus: Bus) -> Self {
-        let contacts = GroupPublisher::start(bus.clone(), &CONTACTS, WITHIN, LIMITS);
+    pub(crate) fn start(bus: Bus, limits: Limits) -> Self {
+        let contacts = GroupPublisher::start(bus.clone(), &CONTACTS, WITHIN, limits);
         Self { bus, contacts }
     }
 

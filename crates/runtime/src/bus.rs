@@ -15,6 +15,7 @@ pub use batch::{GroupPublisher, LIMITS};
 pub use connect::NotConnected;
 pub use consume::{Delivery, Handler};
 pub use follow::Followed;
+pub use group_commit::Limits;
 pub use publish::{PublishError, Published};
 pub use settle::Failure;
 

@@ -158,3 +158,35 @@ async fn a_browsers_form_gets_a_page_and_keeps_what_was_typed() {
     assert!(page.header("content-security-policy").starts_with("default-src 'none'"));
     assert!(!page.text().contains("<script"));
 }
+
+#[tokio::test]
+async fn a_client_that_trickles_is_cut_off() {
+    let world = World::start().await;
+    let address = world.gateway.url.trim_start_matches("http://").to_owned();
+    let trickle = |head: &'static str| {
+        let address = address.clone();
+        async move {
+            let mut stream = TcpStream::connect(&address).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let (mut reader, mut writer) = stream.into_split();
+            let writing = tokio::spawn(async move {
+                while writer.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            });
+            let mut answer = Vec::new();
+            let end = tokio::time::timeout(Duration::from_secs(25), reader.read_to_end(&mut answer)).await;
+            assert!(end.is_ok(), "the connection is still open");
+            writing.abort();
+            String::from_utf8_lossy(&answer).into_owned()
+        }
+    };
+    let (head, body) = tokio::join!(
+        trickle("GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "),
+        trickle(
+            "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        ),
+    );
+    assert!(!head.starts_with("HTTP/1.1 200"), "{head}");
+    assert!(body.starts_with("HTTP/1.1 408"), "{body}");
+}

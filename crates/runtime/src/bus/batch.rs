@@ -22,9 +22,10 @@ use super::{
     publish::{self, RETRY_PAUSE},
 };
 
-/// The limits of a group. The server takes at most 1,000 messages a batch and 50 batches a stream at once.
+/// The limits of a group. The server takes at most 1,000 messages a batch and 50 batches a stream at once. One commit at a time
+/// was measured to be the fastest at every load: more only split the groups.
 pub const LIMITS: Limits =
-    Limits { group_messages: 1_000, group_bytes: 4 * 1024 * 1024, commits_in_flight: 2, waiting: 8_192 };
+    Limits { group_messages: 1_000, group_bytes: 4 * 1024 * 1024, commits_in_flight: 1, waiting: 8_192 };
 
 /// Publishes to one stream, many events in one step. Clones share the steps.
 #[derive(Clone, Debug)]
