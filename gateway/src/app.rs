@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
+    admission::{self, Admission},
     auth::Auth,
     builds,
     config::Settings,
@@ -100,6 +101,7 @@ fn router(app: App) -> Router {
         .route("/api/builds/{id}", get(builds::show))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(Admission::new(), admission::admit))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(from_fn_with_state(app.metrics.clone(), observe::observe))
         .with_state(app)

@@ -1,5 +1,6 @@
 //! The HTTP edge. Takes contacts and builds, answers 202 once the bus has them on disk, and tells what became of a build.
 
+mod admission;
 mod app;
 mod auth;
 mod body;

@@ -1,6 +1,6 @@
 //! The gateway's metrics.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Opts, Registry};
 use runtime::metrics::register;
 
 /// What the gateway counts and times.
@@ -8,6 +8,8 @@ use runtime::metrics::register;
 pub(crate) struct Metrics {
     /// Time to answer, by method, route and status.
     pub(crate) http_duration: HistogramVec,
+    /// Requests in progress, by method and route.
+    pub(crate) http_active: IntGaugeVec,
     /// Contacts that were answered with 202.
     pub(crate) contacts_accepted: IntCounter,
     /// Builds that were answered with 202.
@@ -24,9 +26,11 @@ impl Metrics {
             "Time from a request's head to its answer's head",
         );
         let labels = &["http_request_method", "http_route", "http_response_status_code"];
+        let active = Opts::new("http_server_active_requests", "Requests in progress");
         let duration = HistogramVec::new(duration.buckets(BUCKETS.to_vec()), labels);
         Self {
             http_duration: register(registry, duration),
+            http_active: register(registry, IntGaugeVec::new(active, &["http_request_method", "http_route"])),
             contacts_accepted: register(
                 registry,
                 IntCounter::new("contacts_accepted_total", "Contacts that were answered with 202"),

@@ -8,6 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use prometheus::IntGauge;
 use runtime::propagation;
 use tracing::{Instrument, field};
 use uuid::Uuid;
@@ -36,8 +37,10 @@ pub(crate) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     let headers = request.headers();
     propagation::adopt(&span, propagation::extract(|name| headers.get(name).and_then(|value| value.to_str().ok())));
 
+    let active = Active::begin(metrics.http_active.with_label_values(&[method, route.as_str()]));
     let mut response = next.run(request).instrument(span.clone()).await;
 
+    drop(active);
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     let took = started.elapsed();
@@ -64,6 +67,22 @@ pub(crate) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     }
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
+}
+
+/// Counts a request as long as it is in progress, also one whose client goes away.
+struct Active(IntGauge);
+
+impl Active {
+    fn begin(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// The client's own id if it is short and plain, else a new one.

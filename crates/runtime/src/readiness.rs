@@ -36,9 +36,8 @@ const PROCESS: &str = "process";
 impl Readiness {
     /// For a process that has yet to add its dependencies: not ready before [`Readiness::started`].
     pub fn starting() -> Self {
-        let readiness = Self::default();
-        readiness.latch(PROCESS).unset("starting");
-        readiness
+        let status = Status { ready: false, detail: "starting".into() };
+        Self(Arc::new(Mutex::new(BTreeMap::from([(PROCESS.into(), status)]))))
     }
 
     /// All dependencies have been added. From now on they alone decide.

@@ -48,11 +48,8 @@ async fn a_shutdown_answers_what_was_begun_and_exits_with_0() {
     let ci = world.gateway.ci();
     let path = format!("/api/builds/{}?wait=60s", id.as_str().unwrap());
     let waiting = tokio::spawn(async move { ci.get(&path).await });
-    eventually("the wait to begin", || async {
-        let open = world.gateway.metric("process_open_fds").await.ok()?;
-        (open > 0.0).then_some(())
-    })
-    .await;
+    let active = r#"http_server_active_requests{http_request_method="GET",http_route="/api/builds/{id}"} "#;
+    eventually("the wait to begin", || async { (world.gateway.metric(active).await.ok()? > 0.5).then_some(()) }).await;
     let status = world.gateway.server.stop(Duration::from_secs(8)).await.unwrap();
     assert_eq!(status.code(), Some(0));
     let answer = waiting.await.unwrap().unwrap();
@@ -68,10 +65,9 @@ async fn a_second_signal_ends_at_once() {
     let head =
         "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
-    eventually("the request to begin", || async {
-        (world.gateway.http.post_json("/api/contact", &contact()).await.ok()?.status == 202).then_some(())
-    })
-    .await;
+    let active = r#"http_server_active_requests{http_request_method="POST",http_route="/api/contact"} "#;
+    eventually("the request to begin", || async { (world.gateway.metric(active).await.ok()? > 0.5).then_some(()) })
+        .await;
     world.gateway.server.signal(rustix::process::Signal::TERM).unwrap();
     eventually("the drain", || async {
         (world.gateway.admin.get("/readyz").await.ok()?.json()["dependencies"]["process"]["ready"] == false)

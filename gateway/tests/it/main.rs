@@ -6,4 +6,5 @@ mod bad_input;
 mod idempotency;
 mod lifecycle;
 mod outages;
+mod overload;
 mod world;

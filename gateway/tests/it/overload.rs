@@ -1,0 +1,44 @@
+//! More than there is room for: refused at once, and taken again as soon as there is room.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use testbed::eventually;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::world::{World, contact};
+
+#[tokio::test]
+async fn past_the_room_for_requests_the_answer_is_503_at_once() {
+    let world = World::start().await;
+    let address = world.gateway.url.trim_start_matches("http://").to_owned();
+    // Each announces 64 KiB and keeps them to itself. There is room for 455 of them.
+    let announce = || async {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let head =
+            "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 65536\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let held = join_all((0..470).map(|_| announce())).await;
+    let refused = eventually("a refusal", || async {
+        let started = Instant::now();
+        let answer = world.gateway.http.post_json("/api/contact", &contact()).await.ok()?;
+        (answer.status == 503).then(|| (answer, started.elapsed()))
+    });
+    let (answer, took) = refused.await;
+    assert!(
+        answer.json()["detail"].as_str().unwrap().contains("too many requests are in progress"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(answer.header("retry-after"), "1");
+    assert!(took < Duration::from_secs(2), "refused after {took:?}");
+    assert_eq!(world.gateway.http.get("/health").await.unwrap().status, 200, "reading goes on");
+
+    drop(held);
+    eventually("room again", || async {
+        (world.gateway.http.post_json("/api/contact", &contact()).await.ok()?.status == 202).then_some(())
+    })
+    .await;
+}
