@@ -45,15 +45,13 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     Ok(())
 }
 
-/// Creates or updates what the worker reads from, and where it puts what it cannot store.
-#[expect(clippy::print_stdout, reason = "what the command has to say")]
-pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<()> {
+/// Creates or updates what the worker reads from, where it puts what it cannot store, and the store's indexes.
+pub(crate) async fn provision(bus: Bus, settings: Settings, args: ProvisionArgs) -> anyhow::Result<Vec<String>> {
     let mut said = bus.provision_streams(&streams(), args.replicas).await?;
     said.extend(bus.provision_consumers(&[contact_worker_consumer()]).await?);
-    for line in said {
-        println!("{line}");
-    }
-    Ok(())
+    let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database).await.context("MONGODB_URI")?;
+    said.extend(store.make_indexes().await?);
+    Ok(said)
 }
 
 fn streams() -> [&'static Stream; 2] {

@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 /// What it does in place of storing contacts.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Create or update the streams and the consumer that the worker needs, as a privileged NATS user; never deletes data
+    /// Create or update the streams, the consumer and the indexes that the worker needs, as privileged users; never deletes data
     Provision(ProvisionArgs),
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use anyhow::anyhow;
 use bson::{Document, doc};
 use mongodb::{
-    Client, Collection,
+    Client, Collection, IndexModel,
     error::{Error, ErrorKind, IndexedWriteError, InsertManyError},
     options::{ClientOptions, WriteConcern},
 };
@@ -71,6 +71,20 @@ impl Store {
             Ok(Ok(Err(error))) => Err(outline(&error)),
             Ok(Err(_)) | Err(_) => Err("no answer".to_owned()),
         }
+    }
+
+    /// Makes the indexes that an owner's queries need: the newest contacts, and those of one address. Those that are there
+    /// already stay as they are.
+    ///
+    /// # Errors
+    /// What is wrong, in words without secrets.
+    pub(crate) async fn make_indexes(&self) -> anyhow::Result<Vec<String>> {
+        let keys = [doc! {"received_at": -1}, doc! {"email": 1, "received_at": -1}];
+        let indexes = keys.map(|keys| IndexModel::builder().keys(keys).build());
+        let contacts = self.contacts.clone();
+        let making = tokio::spawn(async move { contacts.create_indexes(indexes).await }).await?;
+        let made = making.map_err(|error| anyhow!("MongoDB: {}", outline(&error)))?;
+        Ok(made.index_names.iter().map(|name| format!("index {name}: there")).collect())
     }
 
     /// Stores documents, each on its own: one that cannot be stored does not keep the others from it.

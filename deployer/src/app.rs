@@ -53,14 +53,10 @@ pub(crate) async fn run(targets: Vec<Target>, process: Process) -> anyhow::Resul
 }
 
 /// Creates or updates what the deployer reads and writes.
-#[expect(clippy::print_stdout, reason = "what the command has to say")]
-pub(crate) async fn provision(bus: Bus, targets: Vec<Target>, args: ProvisionArgs) -> anyhow::Result<()> {
+pub(crate) async fn provision(bus: Bus, targets: Vec<Target>, args: ProvisionArgs) -> anyhow::Result<Vec<String>> {
     let mut said = bus.provision_streams(&streams(), args.replicas).await?;
     said.extend(bus.provision_consumers(&all_consumers(&targets)).await?);
-    for line in said {
-        println!("{line}");
-    }
-    Ok(())
+    Ok(said)
 }
 
 fn streams() -> [&'static Stream; 4] {

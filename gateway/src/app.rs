@@ -72,21 +72,13 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
 }
 
 /// Creates or updates the streams that the gateway publishes to and reads.
-pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<()> {
-    say(&bus.provision_streams(&streams(), args.replicas).await?);
-    Ok(())
+pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<Vec<String>> {
+    bus.provision_streams(&streams(), args.replicas).await
 }
 
 fn streams() -> [&'static Stream; 4] {
     let [pipeline, rollouts] = rollouts::streams();
     [&CONTACTS, pipeline, rollouts, &IDEMPOTENCY]
-}
-
-#[expect(clippy::print_stdout, reason = "what the command has to say")]
-fn say(lines: &[String]) {
-    for line in lines {
-        println!("{line}");
-    }
 }
 
 /// All routes.

@@ -68,9 +68,9 @@ impl Rollouts {
                     }
                 });
             }
+            // What was known stays known; the new stream adds to it.
             Followed::Restart => {
                 self.pipeline.send_replace(0);
-                self.model().clear();
             }
         }
     }
@@ -78,8 +78,7 @@ impl Rollouts {
     fn on_change(&self, told: Followed<RolloutChanged>) {
         match told {
             Followed::Event { event: Some(change), .. } => self.model().change(change),
-            Followed::Event { event: None, .. } | Followed::CaughtUp { .. } => {}
-            Followed::Restart => self.model().clear(),
+            Followed::Event { event: None, .. } | Followed::CaughtUp { .. } | Followed::Restart => {}
         }
     }
 

@@ -112,10 +112,10 @@ where
     Ok(())
 }
 
-/// Runs a command of a service that does one thing and ends, such as `provision`. What it says goes to stdout.
+/// Runs a command of a service that does one thing and ends, such as `provision`. The lines that it gives go to stdout.
 pub fn run_command<W>(name: &'static str, config: Common, work: impl FnOnce(Bus) -> W) -> ExitCode
 where
-    W: Future<Output = anyhow::Result<()>>,
+    W: Future<Output = anyhow::Result<Vec<String>>>,
 {
     start(async move {
         let command = async {
@@ -124,10 +124,20 @@ where
             work(bus).await
         };
         match command.await {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(lines) => {
+                for line in &lines {
+                    say(line);
+                }
+                ExitCode::SUCCESS
+            }
             Err(error) => complain(name, &error),
         }
     })
+}
+
+#[expect(clippy::print_stdout, reason = "a command talks to a person, without a logger")]
+fn say(line: &str) {
+    println!("{line}");
 }
 
 #[expect(clippy::print_stderr, reason = "a command talks to a person, without a logger")]

@@ -46,6 +46,11 @@ pub fn init(service: &'static str, config: &Common) -> anyhow::Result<Telemetry>
         .with_threads(false)
         .with_tracked_inactivity(false);
     tracing_subscriber::registry().with(filter(&config.log)?).with(traces).with(log_layer(config.log_format)).init();
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        // Not its message, which may hold whatever it tripped over.
+        tracing::error!(place, "a panic: this is a mistake in the program");
+    }));
     Ok(Telemetry { provider })
 }
 

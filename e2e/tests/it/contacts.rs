@@ -129,6 +129,8 @@ async fn a_contact_ends_in_mongodb_with_its_trace() {
     assert_eq!(received, answer.json()["received_at"].as_str().unwrap());
     assert!(found.get_datetime("stored_at").is_ok());
 
+    let indexes = contacts.list_index_names().await.unwrap();
+    assert_eq!(indexes, ["_id_", "received_at_-1", "email_1_received_at_-1"]);
     let line = logged(&world.worker.server, "contact stored", |line| line["message"] == "contact stored").await;
     assert_eq!(line["trace_id"], trace);
     assert_eq!(line["contact.id"], answer.json()["id"]);

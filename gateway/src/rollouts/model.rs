@@ -64,11 +64,6 @@ impl Model {
         self.update(change.build_id, |state| state.change(change));
     }
 
-    /// Forgets everything; those who wait are told so.
-    pub(crate) fn clear(&mut self) {
-        self.builds.clear();
-    }
-
     /// A build to read and to wait for.
     pub(crate) fn watch(&self, id: BuildId) -> Option<watch::Receiver<Arc<BuildState>>> {
         self.builds.get(&id).map(watch::Sender::subscribe)

@@ -20,7 +20,7 @@ pub enum Followed<E> {
         /// What it is.
         event: Option<E>,
     },
-    /// The stream was made anew: all that was read so far is void.
+    /// The stream was made anew: it is told from its first message on.
     Restart,
     /// All that was in the stream when the follower began, or began again, has been told.
     CaughtUp {
