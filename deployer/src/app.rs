@@ -16,6 +16,11 @@ pub(crate) async fn run(targets: Vec<Target>, process: Process) -> anyhow::Resul
     let metrics = Metrics::new(&registry);
     let consumers = ConsumerMetrics::new(&registry, "deployer");
     let tasks = TaskTracker::new();
+    for target in &targets {
+        for setting in target.not_carried_out() {
+            tracing::warn!(target = %target.name, "target {}: `{setting}` is not carried out yet", target.name);
+        }
+    }
 
     let planner = Planner { bus: bus.clone(), targets: Arc::new(targets.clone()), metrics: metrics.clone() };
     for consumer in all_consumers(&targets) {

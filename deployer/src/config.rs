@@ -62,6 +62,15 @@ pub(crate) struct Target {
     pub(crate) argocd: Option<Argocd>,
 }
 
+impl Target {
+    /// The settings that are taken and not carried out yet.
+    pub(crate) fn not_carried_out(&self) -> Vec<&'static str> {
+        let settings =
+            [("rollback", self.rollback), ("smoke", self.smoke.is_some()), ("argocd", self.argocd.is_some())];
+        settings.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect()
+    }
+}
+
 /// A question that only the new version answers right.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,8 +118,9 @@ impl Cli {
 }
 
 fn parse(text: &str) -> Result<Vec<Target>, String> {
-    let file: File = serde_saphyr::from_str(text)
-        .map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())?;
+    let file: File = serde_saphyr::from_str(text).map_err(|error| {
+        error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })?;
     for (index, target) in file.targets.iter().enumerate() {
         let earlier = &file.targets[..index];
         if earlier.iter().any(|other| other.name == target.name) {
@@ -175,7 +185,9 @@ targets:
         assert_eq!(targets[0].deadline, Duration::from_mins(10));
         assert_eq!(targets[0].image.to_string(), "docker.io/mastereflex123/portfolio");
         assert_eq!(targets[0].smoke.as_ref().unwrap().successes, 3);
+        assert_eq!(targets[0].not_carried_out(), ["rollback", "smoke", "argocd"]);
         let short = parse(SHORT).unwrap();
+        assert!(short[0].not_carried_out().is_empty());
         assert_eq!((short[0].deadline, short[0].failure_grace), (ten_minutes(), half_a_minute()));
     }
 

@@ -102,7 +102,7 @@ impl Tokens {
 
 /// What a library says over several lines, in one.
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 /// The tokens of now, which a change of the file replaces. Clones share them.
