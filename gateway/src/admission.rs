@@ -10,7 +10,7 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 
-use crate::{body::MAX_BODY, problem::Problem};
+use crate::{app::Shared, body::MAX_BODY, problem::Problem};
 
 const KIB: usize = 1024;
 
@@ -20,8 +20,8 @@ const MAX_IN_PROGRESS: usize = 32 * KIB;
 /// What a request takes beside its body, in KiB.
 const OVERHEAD: usize = 8;
 
-/// The room for requests that bring something. Clones share it.
-#[derive(Clone, Debug)]
+/// The room for requests that bring something.
+#[derive(Debug)]
 pub(crate) struct Admission(Arc<Semaphore>);
 
 impl Admission {
@@ -31,12 +31,12 @@ impl Admission {
 }
 
 /// Lets a POST in if there is room for its body, which it keeps until it is answered.
-pub(crate) async fn admit(State(admission): State<Admission>, request: Request, next: Next) -> Response {
+pub(crate) async fn admit(State(app): State<Shared>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
     }
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    match admission.0.try_acquire_many_owned(cost(announced)) {
+    match app.admission.0.clone().try_acquire_many_owned(cost(announced)) {
         Ok(room) => {
             let response = next.run(request).await;
             drop(room);

@@ -1,5 +1,7 @@
 //! The routes, what they share, and the order in which everything starts and ends.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     http::StatusCode,
@@ -15,6 +17,7 @@ use runtime::{
 };
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -31,9 +34,13 @@ use crate::{
     serve,
 };
 
-/// What the handlers share.
-#[derive(Clone, Debug)]
+/// What the handlers share. It is cloned several times a request, so behind one pointer.
+pub(crate) type Shared = Arc<App>;
+
+/// The parts of the gateway.
+#[derive(Debug)]
 pub(crate) struct App {
+    pub(crate) admission: Admission,
     pub(crate) auth: Auth,
     pub(crate) publisher: Publisher,
     pub(crate) rollouts: Rollouts,
@@ -47,13 +54,14 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     let listener = TcpListener::bind(settings.listen_addr).await.map_err(|error| {
         ConfigError::new("LISTEN_ADDR", format_args!("cannot listen on {}: {error}", settings.listen_addr))
     })?;
-    let app = App {
+    let app = Arc::new(App {
+        admission: Admission::new(),
         auth: Auth::new(settings.tokens),
         publisher: Publisher::start(bus.clone(), settings.limits),
         rollouts: Rollouts::new(bus.clone()),
         metrics: Metrics::new(&registry),
         shutdown: shutdown.clone(),
-    };
+    });
     let background = TaskTracker::new();
     background.spawn(app.auth.clone().watch(settings.tokens_file, shutdown.clone()));
     let latches = ["builds", "rollouts"].map(|name| readiness.latch(name));
@@ -82,7 +90,7 @@ fn streams() -> [&'static Stream; 4] {
 }
 
 /// All routes.
-fn router(app: App) -> Router {
+fn router(app: Shared) -> Router {
     Router::new()
         .route("/", get(pages::contact))
         .route("/assets/style.css", get(pages::style))
@@ -93,9 +101,13 @@ fn router(app: App) -> Router {
         .route("/api/builds/{id}", get(builds::show))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(Admission::new(), admission::admit))
-        .layer(CatchPanicLayer::custom(observe::panicked))
-        .layer(from_fn_with_state(app.metrics.clone(), observe::observe))
+        .layer(
+            // From the outside in.
+            ServiceBuilder::new()
+                .layer(from_fn_with_state(app.clone(), observe::observe))
+                .layer(CatchPanicLayer::custom(observe::panicked))
+                .layer(from_fn_with_state(app.clone(), admission::admit)),
+        )
         .with_state(app)
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    extract::Request,
     http::{HeaderMap, StatusCode, header},
 };
 use bytes::Bytes;
@@ -30,15 +29,15 @@ pub(crate) enum Format {
 pub(crate) const BOTH: [Format; 2] = [Format::Json, Format::Form];
 
 /// Reads JSON only.
-pub(crate) async fn json(request: Request) -> Result<Value, Problem> {
-    let format = format(request.headers(), &[Format::Json])?;
-    parse(format, &read(request).await?)
+pub(crate) async fn json(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
+    let format = format(headers, &[Format::Json])?;
+    parse(format, &read(headers, body).await?)
 }
 
 /// Reads JSON or a form.
-pub(crate) async fn json_or_form(request: Request) -> Result<Value, Problem> {
-    let format = format(request.headers(), &BOTH)?;
-    parse(format, &read(request).await?)
+pub(crate) async fn json_or_form(headers: &HeaderMap, body: Body) -> Result<Value, Problem> {
+    let format = format(headers, &BOTH)?;
+    parse(format, &read(headers, body).await?)
 }
 
 /// The announced format, if it is one of those that are taken.
@@ -61,13 +60,12 @@ pub(crate) fn format(headers: &HeaderMap, taken: &[Format]) -> Result<Format, Pr
     })
 }
 
-async fn read(request: Request) -> Result<Bytes, Problem> {
+async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB");
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
         return Err(too_large());
     }
-    let body: Body = request.into_body();
     match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),

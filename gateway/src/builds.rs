@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    app::App,
+    app::Shared,
     auth::Role,
     body,
     fields::Fields,
@@ -40,11 +40,11 @@ struct Receipt {
 }
 
 /// Takes a build from CI.
-pub(crate) async fn submit(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let caller = app.auth.authorize(request.headers(), &[Role::Ci])?;
-    let headers = request.headers().clone();
-    let body = body::json(request).await?;
-    let key = Key::of(&headers, &format!("builds {}", caller.name), &body)?;
+pub(crate) async fn submit(State(app): State<Shared>, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = app.auth.authorize(&head.headers, &[Role::Ci])?;
+    let body = body::json(&head.headers, body).await?;
+    let key = Key::of(&head.headers, &format!("builds {}", caller.name), &body)?;
     let build = parse(body, BuildId::new(), Utc::now())?;
     let publish = |id, received_at| {
         let build = BuildFinished { id: BuildId(id), received_at, ..build.clone() };
@@ -70,7 +70,7 @@ pub(crate) struct Ask {
 
 /// Tells how a build stands; with `wait`, once nothing more will happen to it, or when that time is up.
 pub(crate) async fn show(
-    State(app): State<App>,
+    State(app): State<Shared>,
     id: Result<Path<String>, PathRejection>,
     ask: Result<Query<Ask>, QueryRejection>,
     headers: HeaderMap,

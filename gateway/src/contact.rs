@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    app::App,
+    app::{App, Shared},
     body::{self, Format},
     fields::Fields,
     idempotency::{self, Key},
@@ -33,16 +33,16 @@ struct Receipt {
 }
 
 /// Takes a contact as JSON or as a form. A browser that sent a form gets a page, everybody else JSON.
-pub(crate) async fn submit(State(app): State<App>, request: Request) -> Response {
-    let page = wants_page(request.headers());
-    let headers = request.headers().clone();
+pub(crate) async fn submit(State(app): State<Shared>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let page = wants_page(&head.headers);
     let mut kept = pages::Input::default();
-    let result = match body::json_or_form(request).await {
+    let result = match body::json_or_form(&head.headers, body).await {
         Ok(body) => {
             if page {
                 kept = pages::Input::of(&body);
             }
-            accept(&app, &headers, body).await
+            accept(&app, &head.headers, body).await
         }
         Err(problem) => Err(problem),
     };

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::app::App;
+use crate::app::Shared;
 
 #[derive(Serialize)]
 struct Health {
@@ -17,7 +17,7 @@ struct Health {
 }
 
 /// 200 while it serves, 503 while it drains.
-pub(crate) async fn health(State(app): State<App>) -> Response {
+pub(crate) async fn health(State(app): State<Shared>) -> Response {
     let (code, status) =
         if app.shutdown.has_begun() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") };
     (code, Json(Health { status, version: runtime::VERSION })).into_response()

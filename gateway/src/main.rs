@@ -11,7 +11,6 @@ mod fields;
 mod health;
 mod idempotency;
 mod metrics;
-
 mod observe;
 mod pages;
 mod problem;

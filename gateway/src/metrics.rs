@@ -4,7 +4,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Opts, Reg
 use runtime::metrics::register;
 
 /// What the gateway counts and times.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Metrics {
     /// Time to answer, by method, route and status.
     pub(crate) http_duration: HistogramVec,

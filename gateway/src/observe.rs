@@ -13,14 +13,16 @@ use runtime::propagation;
 use tracing::{Instrument, field};
 use uuid::Uuid;
 
-use crate::{metrics::Metrics, problem::Problem};
+use crate::{app::Shared, problem::Problem};
 
 const REQUEST_ID: &str = "x-request-id";
 
 /// Wraps a request. Labels and span names hold the route, never the path, which anybody can make up.
-pub(crate) async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(app): State<Shared>, request: Request, next: Next) -> Response {
+    let metrics = &app.metrics;
     let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = method_label(request.method());
     let request_id = request_id(request.headers());
     let span = tracing::info_span!(
@@ -37,14 +39,14 @@ pub(crate) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     let headers = request.headers();
     propagation::adopt(&span, propagation::extract(|name| headers.get(name).and_then(|value| value.to_str().ok())));
 
-    let active = Active::begin(metrics.http_active.with_label_values(&[method, route.as_str()]));
+    let active = Active::begin(metrics.http_active.with_label_values(&[method, route]));
     let mut response = next.run(request).instrument(span.clone()).await;
 
     drop(active);
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     let took = started.elapsed();
-    metrics.http_duration.with_label_values(&[method, route.as_str(), status.as_str()]).observe(took.as_secs_f64());
+    metrics.http_duration.with_label_values(&[method, route, status.as_str()]).observe(took.as_secs_f64());
     span.in_scope(|| {
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {

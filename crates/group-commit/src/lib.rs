@@ -24,6 +24,9 @@ pub trait Log: Send + Sync + 'static {
     fn commit(&self, group: Vec<Self::Message>) -> impl Future<Output = Vec<Self::Outcome>> + Send;
 }
 
+/// How often the other tasks run without adding a message before a group is closed.
+const QUIET_ROUNDS: usize = 3;
+
 /// What bounds the groups, and how much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -107,9 +110,23 @@ async fn run<L: Log>(log: Arc<L>, limits: Limits, mut waiting: mpsc::Receiver<Wa
                 None => return,
             },
         };
+        settle(&waiting, limits).await;
         let group;
         (group, left_over) = gather(first, &mut waiting, limits);
         tokio::spawn(commit(log.clone(), group, turn));
+    }
+}
+
+/// Lets those get in line who are about to: as long as the line grows, the other tasks run once more. Without other tasks
+/// this takes microseconds. Without it, those who have just been answered and come again would miss the next group, and the
+/// groups would be half as large as they could be.
+async fn settle<L: Log>(waiting: &mpsc::Receiver<Waiting<L>>, limits: Limits) {
+    let (mut known, mut quiet) = (waiting.len(), 0);
+    while quiet < QUIET_ROUNDS && known + 1 < limits.group_messages {
+        tokio::task::yield_now().await;
+        let now = waiting.len();
+        quiet = if now > known { 0 } else { quiet + 1 };
+        known = now;
     }
 }
 

@@ -14,6 +14,11 @@ pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
 
+// The system's allocator takes a lock whenever what one thread made is freed by another, as it is with every request here, and
+// returns little of what a burst took.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The version that was built: `v{number}-{commit}` where the build set `BUILD_VERSION`, else the crate's.
 pub const VERSION: &str = match option_env!("BUILD_VERSION") {
     Some(version) => version,

@@ -1,6 +1,6 @@
 //! The headers of a message: its id for deduplication, CloudEvents' attributes in binary mode, and the trace context.
 
-use async_nats::{HeaderMap, HeaderValue, header::NATS_MESSAGE_ID};
+use async_nats::{HeaderMap, HeaderName, HeaderValue, header::NATS_MESSAGE_ID};
 use chrono::{SecondsFormat, Utc};
 use events::Event;
 use opentelemetry::Context;
@@ -21,7 +21,7 @@ pub(super) fn of_event<E: Event>(event: &E, source: &str, span: &Span) -> Header
         ("ce-time", &now),
         ("content-type", "application/json"),
     ] {
-        set(&mut headers, name, value);
+        set(&mut headers, HeaderName::from_static(name), value);
     }
     set(&mut headers, NATS_MESSAGE_ID, &id);
     propagation::inject(span, |name, value| set(&mut headers, name, &value));

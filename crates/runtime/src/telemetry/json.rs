@@ -1,69 +1,91 @@
 //! Log lines as flat JSON objects: the event's fields beside those of its spans, so that `trace_id` is found at the top.
+//!
+//! Spans are many and lines are few, so a span's fields are only kept, and written where a line shows them.
 
-use std::fmt;
+use std::{
+    fmt::{self, Write as _},
+    io::Write as _,
+};
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
+    span::{Attributes, Id, Record},
 };
 use tracing_subscriber::{
-    fmt::{
-        FmtContext, FormattedFields,
-        format::{FormatEvent, JsonFields, Writer},
-    },
+    Layer,
+    fmt::MakeWriter,
+    layer::Context,
     registry::{LookupSpan, Scope},
 };
 
 /// Writes one object a line: `timestamp`, `level`, `message`, `target`, then the fields. A span nearer to the event wins
 /// over one around it, and the event over both.
-pub(super) struct Lines;
+pub(super) struct Lines<W>(pub(super) W);
 
-impl<S> FormatEvent<S, JsonFields> for Lines
+impl<S, W> Layer<S> for Lines<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + 'static,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut fields = Fields(Vec::with_capacity(attributes.fields().len()));
+        attributes.record(&mut fields);
+        span.extensions_mut().insert(fields);
+    }
+
+    fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            record.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Map::new();
-        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
-            let extensions = span.extensions();
-            let text = extensions.get::<FormattedFields<JsonFields>>().map_or("", |formatted| formatted.as_str());
-            if let Ok(Value::Object(of_span)) = serde_json::from_str(text) {
-                fields.extend(of_span);
+        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
+            if let Some(Fields(of_span)) = span.extensions().get() {
+                fields.extend(of_span.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
             }
         }
-        event.record(&mut Collect(&mut fields));
-        // Spans name themselves to OpenTelemetry, not to readers of logs.
-        fields.retain(|name, _| !name.starts_with("otel.") && !name.starts_with("log."));
-
-        let message = fields.remove("message").unwrap_or_default();
-        let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
-        let metadata = event.metadata();
-        write!(writer, r#"{{"timestamp":"{timestamp}","level":"{}","message":{message}"#, metadata.level())?;
-        write!(writer, r#","target":{}"#, Value::from(metadata.target()))?;
-        for (name, value) in &fields {
-            write!(writer, ",{}:{value}", Value::from(name.as_str()))?;
+        let mut own = Fields(Vec::new());
+        event.record(&mut own);
+        fields.extend(own.0.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        if let Ok(line) = line(event, fields) {
+            // Where a log cannot be written, there is nobody to tell.
+            let _ = self.0.make_writer_for(event.metadata()).write_all(line.as_bytes());
         }
-        writeln!(writer, "}}")
     }
 }
 
-/// Reads an event's fields.
-struct Collect<'a>(&'a mut Map<String, Value>);
+fn line(event: &Event<'_>, mut fields: Map<String, Value>) -> Result<String, fmt::Error> {
+    // Spans name themselves to OpenTelemetry, not to readers of logs.
+    fields.retain(|name, _| !name.starts_with("otel.") && !name.starts_with("log."));
+    let message = fields.remove("message").unwrap_or_default();
+    let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+    let metadata = event.metadata();
+    let mut line = format!(r#"{{"timestamp":"{timestamp}","level":"{}","message":{message}"#, metadata.level());
+    write!(line, r#","target":{}"#, Value::from(metadata.target()))?;
+    for (name, value) in &fields {
+        write!(line, ",{}:{value}", Value::from(name.as_str()))?;
+    }
+    line.push_str("}\n");
+    Ok(line)
+}
 
-impl Collect<'_> {
+/// The fields of a span or an event. One that is set again stands there twice, and the later one wins.
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
     fn set(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.0.push((field.name(), value.into()));
     }
 }
 
-impl Visit for Collect<'_> {
+impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.set(field, format!("{value:?}"));
     }
@@ -96,7 +118,7 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
-    use tracing_subscriber::{fmt::MakeWriter, layer::SubscriberExt};
+    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
 
@@ -123,11 +145,8 @@ mod tests {
 
     fn logged(act: impl FnOnce()) -> Value {
         let buffer = Buffer::default();
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(buffer.clone())
-            .fmt_fields(JsonFields::new())
-            .event_format(Lines);
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), act);
+        let lines = tracing_subscriber::registry().with(Lines(buffer.clone()));
+        tracing::subscriber::with_default(lines, act);
         let bytes = buffer.0.lock().unwrap().clone();
         serde_json::from_slice(&bytes).unwrap()
     }

@@ -8,6 +8,7 @@ use std::{
 use events::{CONTACTS, ContactSubmitted, Event};
 use futures::future::join_all;
 use runtime::bus::{GroupPublisher, LIMITS, PublishError, Published};
+use serde_json::Value;
 
 use crate::world::{World, contact};
 
@@ -65,6 +66,61 @@ async fn many_are_stored_in_few_steps_and_each_knows_its_place() {
 }
 
 #[tokio::test]
+async fn a_few_are_published_one_by_one_at_the_same_time() {
+    let world = World::start().await;
+    let events = contacts(8);
+    let outcomes = publish_all(&publisher(&world), &events).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let (ids, batches) = stored(&world).await;
+    assert_each_once(&ids, &events);
+    assert!(batches.is_empty(), "a batch costs more than a few messages");
+}
+
+/// One message of a batch that is not ours; the server's answer to it if it ends the batch.
+async fn foreign(jetstream: &async_nats::jetstream::Context, batch: &str, sequence: usize, commit: bool) -> Value {
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Batch-Id", batch);
+    headers.insert("Nats-Batch-Sequence", sequence.to_string());
+    if commit {
+        headers.insert("Nats-Batch-Commit", "1");
+    }
+    let request = async_nats::Request::new().headers(headers).payload("{}".into());
+    let answer = jetstream.client().send_request(ContactSubmitted::SUBJECT, request).await.unwrap();
+    serde_json::from_slice(&answer.payload).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_batch_with_a_gap_is_refused_whole() {
+    let world = World::start().await;
+    let jetstream = world.jetstream().await;
+    assert_eq!(foreign(&jetstream, "gap", 1, false).await, Value::Null, "the server takes it");
+    // What `judge` takes for "not stored, try again".
+    assert_eq!(foreign(&jetstream, "gap", 3, true).await["error"]["err_code"], 10_176);
+    assert_eq!(world.bus.last_sequence(&CONTACTS).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_waits_for_its_turn_if_too_many_are_open() {
+    let world = World::start().await;
+    let jetstream = world.jetstream().await;
+    for number in 0..50 {
+        foreign(&jetstream, &format!("open-{number}"), 1, false).await;
+    }
+    assert_eq!(foreign(&jetstream, "one-too-many", 1, true).await["error"]["err_code"], 10_210);
+    let events = contacts(20);
+    let publishing = tokio::spawn({
+        let (publisher, events) = (publisher(&world), events.clone());
+        async move { publish_all(&publisher, &events).await }
+    });
+    // The server gives each of the others up after ten seconds of silence.
+    let outcomes = publishing.await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    let (ids, batches) = stored(&world).await;
+    assert_each_once(&ids, &events);
+    assert!(!batches.is_empty());
+}
+
+#[tokio::test]
 async fn a_duplicate_splits_its_batch_and_is_answered_as_the_first() {
     let world = World::start().await;
     let mut events = contacts(50);
@@ -113,13 +169,13 @@ async fn a_full_stream_is_told_to_everybody_it_concerns() {
     let world = World::start().await;
     let jetstream = world.jetstream().await;
     let mut config = jetstream.get_stream("CONTACTS").await.unwrap().cached_info().config.clone();
-    config.max_bytes = 20_000;
+    config.max_bytes = 60_000;
     jetstream.update_stream(config).await.unwrap();
     let publisher = publisher(&world);
     let mut accepted = Vec::new();
     let mut refused = 0;
     for _ in 0..10 {
-        let events = contacts(10);
+        let events = contacts(30);
         let outcomes = publish_all(&publisher, &events).await;
         for (event, outcome) in events.into_iter().zip(outcomes) {
             match outcome {
