@@ -15,13 +15,12 @@ use runtime::{
     process::Process,
     shutdown::Shutdown,
 };
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    admission::{self, Admission},
+    admission::{self, Admission, BuildsInProgress},
     auth::Auth,
     builds,
     config::Settings,
@@ -41,6 +40,7 @@ pub(crate) type Shared = Arc<App>;
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) admission: Admission,
+    pub(crate) builds_in_progress: BuildsInProgress,
     pub(crate) auth: Auth,
     pub(crate) publisher: Publisher,
     pub(crate) rollouts: Rollouts,
@@ -51,11 +51,12 @@ pub(crate) struct App {
 /// Serves until the shutdown has begun and every request that was begun is answered.
 pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let Process { bus, readiness, registry, shutdown, .. } = process;
-    let listener = TcpListener::bind(settings.listen_addr).await.map_err(|error| {
+    let listener = serve::listen(settings.listen_addr).map_err(|error| {
         ConfigError::new("LISTEN_ADDR", format_args!("cannot listen on {}: {error}", settings.listen_addr))
     })?;
     let app = Arc::new(App {
         admission: Admission::new(),
+        builds_in_progress: BuildsInProgress::default(),
         auth: Auth::new(settings.tokens),
         publisher: Publisher::start(bus.clone(), settings.limits),
         rollouts: Rollouts::new(bus.clone()),

@@ -43,6 +43,7 @@ struct Receipt {
 pub(crate) async fn submit(State(app): State<Shared>, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let caller = app.auth.authorize(&head.headers, &[Role::Ci])?;
+    let _in_progress = app.builds_in_progress.begin(&caller.name)?;
     let body = body::json(&head.headers, body).await?;
     let key = Key::of(&head.headers, &format!("builds {}", caller.name), &body)?;
     let build = parse(body, BuildId::new(), Utc::now())?;

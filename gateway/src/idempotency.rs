@@ -71,10 +71,23 @@ pub(crate) async fn once<P>(
 where
     P: Future<Output = Result<(), Problem>>,
 {
-    let Some(key) = key else {
-        publish(id, now).await?;
-        return Ok((id, now));
-    };
+    match key {
+        None => publish(id, now).await.map(|()| (id, now)),
+        // In a box, since those without a key would carry its size around.
+        Some(key) => Box::pin(once_by_key(bus, key, id, now, publish)).await,
+    }
+}
+
+async fn once_by_key<P>(
+    bus: &Bus,
+    key: Key,
+    id: Uuid,
+    now: DateTime<Utc>,
+    publish: impl FnOnce(Uuid, DateTime<Utc>) -> P,
+) -> Result<(Uuid, DateTime<Utc>), Problem>
+where
+    P: Future<Output = Result<(), Problem>>,
+{
     match claim(bus, key, id, now).await? {
         Claim::Done { id, received_at } => Ok((id, received_at)),
         Claim::Ours(owned) => {

@@ -1,6 +1,6 @@
 //! Connections: how many there may be, how long a client may take to say what it wants, and their end.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
@@ -10,12 +10,15 @@ use hyper_util::{
 };
 use runtime::shutdown::Shutdown;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 
 /// How many connections are served at once. More wait in the kernel's queue, which is bounded too.
 const MAX_CONNECTIONS: usize = 4_096;
+
+/// How many connections wait to be accepted at most, if the kernel (`net.core.somaxconn`) lets them.
+const BACKLOG: u32 = 4_096;
 
 /// How long a client may take for the head of a request, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,6 +28,14 @@ const MAX_STREAMS: u32 = 128;
 
 /// The pause after a connection could not be accepted, for want of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens the port. Whoever comes while all are busy waits in line, as many as may be served at once.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until the shutdown begins, then until every request that was begun is answered.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) {
@@ -57,10 +68,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: &Shut
     graceful.shutdown().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     // Never closed.
     let place = connections.clone().acquire_owned().await.ok()?;
     match listener.accept().await {

@@ -1,5 +1,6 @@
-//! The project's own commands: `cargo xtask up | test | tools`.
+//! The project's own commands: `cargo xtask up | test | bench | tools`.
 
+mod bench;
 mod go;
 mod run;
 mod test;
@@ -19,6 +20,8 @@ enum Cli {
     Up(up::Args),
     /// Run all tests
     Test(test::Args),
+    /// Measure, side by side with baselines in the same run
+    Bench(bench::Args),
     /// Get the real servers that tests and `up` need
     Tools,
 }
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Up(args) => up::run(args),
         Cli::Test(args) => test::run(&args),
+        Cli::Bench(args) => bench::run(&args),
         Cli::Tools => tools::all(),
     };
     match result {

@@ -1,7 +1,7 @@
 //! `cargo xtask up`: everything from nothing, on this machine.
 
 mod check;
-mod cluster;
+pub(crate) mod cluster;
 mod events;
 mod stack;
 

@@ -56,6 +56,14 @@ impl Mongo {
         Ok(found.map(|document| document.to_string()))
     }
 
+    /// How many documents a collection holds, counted one by one.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn count(&self, database: &str, name: &str) -> anyhow::Result<u64> {
+        Ok(self.collection(database, name).await?.count_documents(doc! {}).await?)
+    }
+
     async fn client(&self) -> anyhow::Result<Client> {
         let mut options = ClientOptions::parse(format!("mongodb://127.0.0.1:{}/", self.port)).await?;
         options.direct_connection = Some(true);

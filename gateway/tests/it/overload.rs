@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use testbed::eventually;
+use testbed::{eventually, system::CI_TOKEN};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::world::{World, contact};
+use crate::world::{World, build, contact};
 
 #[tokio::test]
 async fn past_the_room_for_requests_the_answer_is_503_at_once() {
     let world = World::start().await;
     let address = world.gateway.url.trim_start_matches("http://").to_owned();
-    // Each announces 64 KiB and keeps them to itself. There is room for 455 of them.
+    // Each announces 64 KiB and keeps them to itself. There is room for 256 of them.
     let announce = || async {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let head =
@@ -20,7 +20,7 @@ async fn past_the_room_for_requests_the_answer_is_503_at_once() {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     };
-    let held = join_all((0..470).map(|_| announce())).await;
+    let held = join_all((0..270).map(|_| announce())).await;
     let refused = eventually("a refusal", || async {
         let started = Instant::now();
         let answer = world.gateway.http.post_json("/api/contact", &contact()).await.ok()?;
@@ -39,6 +39,37 @@ async fn past_the_room_for_requests_the_answer_is_503_at_once() {
     drop(held);
     eventually("room again", || async {
         (world.gateway.http.post_json("/api/contact", &contact()).await.ok()?.status == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_token_alone_hears_429_once_it_has_too_many_builds_in_progress() {
+    let world = World::start().await;
+    let address = world.gateway.url.trim_start_matches("http://").to_owned();
+    let begin = || async {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST /api/builds HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {CI_TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let held = join_all((0..64).map(|_| begin())).await;
+    let ci = world.gateway.http.bearer(CI_TOKEN);
+    let refused = eventually("a refusal", || async {
+        let answer = ci.post_json("/api/builds", &build()).await.ok()?;
+        (answer.status == 429).then_some(answer)
+    });
+    let answer = refused.await;
+    assert_eq!(answer.header("retry-after"), "1");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("64 builds of this token"), "{}", answer.text());
+    assert_eq!(world.gateway.http.post_json("/api/contact", &contact()).await.unwrap().status, 202);
+
+    drop(held);
+    eventually("room again", || async {
+        (ci.post_json("/api/builds", &build()).await.ok()?.status == 202).then_some(())
     })
     .await;
 }

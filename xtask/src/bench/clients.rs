@@ -1,0 +1,128 @@
+//! Load by clients that note each answer: wrk does not tell how long refusals took.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task::JoinSet};
+
+/// What a client does once it was told to come again later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// It waits as long as `Retry-After` says.
+    Patient,
+    /// It comes again at once.
+    Impatient,
+}
+
+/// All answers, with their times in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answers {
+    /// Of those that were accepted.
+    pub(crate) accepted: Vec<f64>,
+    /// Of those that were refused with 503.
+    pub(crate) refused: Vec<f64>,
+    /// How many had no answer, or another one.
+    pub(crate) failed: usize,
+}
+
+impl Answers {
+    fn add(&mut self, other: Self) {
+        self.accepted.extend(other.accepted);
+        self.refused.extend(other.refused);
+        self.failed += other.failed;
+    }
+}
+
+/// So many clients post contacts, each as fast as it is answered, for so long.
+pub(crate) async fn post_contacts(address: &str, clients: usize, time: Duration, manners: Manners) -> Answers {
+    let until = Instant::now() + time;
+    let mut running = JoinSet::new();
+    for number in 0..clients {
+        running.spawn(client(address.to_owned(), number, until, manners));
+    }
+    let mut all = Answers::default();
+    while let Some(Ok(answers)) = running.join_next().await {
+        all.add(answers);
+    }
+    all
+}
+
+async fn client(address: String, number: usize, until: Instant, manners: Manners) -> Answers {
+    let mut answers = Answers::default();
+    let mut connection = None;
+    let mut count = 0;
+    while Instant::now() < until {
+        count += 1;
+        // A new connection is part of what a client waits for.
+        let started = Instant::now();
+        let answer = tokio::time::timeout(Duration::from_secs(30), one(&address, &mut connection, number, count)).await;
+        let took = started.elapsed().as_secs_f64() * 1e3;
+        match answer {
+            Ok(Ok((StatusCode::ACCEPTED, _))) => answers.accepted.push(took),
+            Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, after))) => {
+                answers.refused.push(took);
+                if manners == Manners::Patient {
+                    tokio::time::sleep_until(until.min(Instant::now() + after).into()).await;
+                }
+            }
+            Ok(Ok(_) | Err(_)) | Err(_) => {
+                answers.failed += 1;
+                connection = None;
+            }
+        }
+    }
+    answers
+}
+
+type Connection = http1::SendRequest<Full<Bytes>>;
+
+/// One request; the connection is kept if the server keeps it. Gives the status, and when to come again.
+async fn one(
+    address: &str,
+    connection: &mut Option<Connection>,
+    client: usize,
+    count: usize,
+) -> anyhow::Result<(StatusCode, Duration)> {
+    let mut sender = match connection.take() {
+        Some(sender) if !sender.is_closed() => sender,
+        _ => connect(address).await?,
+    };
+    sender.ready().await?;
+    let response = sender.send_request(request(address, client, count)?).await?;
+    let (status, after, close) = (response.status(), retry_after(&response), closes(&response));
+    response.into_body().collect().await?;
+    if !close {
+        *connection = Some(sender);
+    }
+    Ok((status, after))
+}
+
+async fn connect(address: &str) -> anyhow::Result<Connection> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+fn request(address: &str, client: usize, count: usize) -> anyhow::Result<Request<Full<Bytes>>> {
+    let filling = "x".repeat(100);
+    let body = format!(
+        r#"{{"name":"Visitor {client}","email":"v{client}@example.org","subject":"Hello","message":"Message {count}. {filling}"}}"#
+    );
+    let request = Request::post("/api/contact").header(header::HOST, address);
+    Ok(request.header(header::CONTENT_TYPE, "application/json").body(Full::new(body.into()))?)
+}
+
+fn retry_after(response: &Response<Incoming>) -> Duration {
+    let value = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(value.unwrap_or(0))
+}
+
+fn closes(response: &Response<Incoming>) -> bool {
+    response.headers().get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}

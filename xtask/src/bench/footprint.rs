@@ -1,0 +1,81 @@
+//! What each service takes when there is nothing to do.
+
+use std::time::{Duration, Instant};
+
+use testbed::{Gateway, Mongo, Nats, Scratch, Service, Spec, system};
+
+use super::{
+    report::Report,
+    servers::{optimized, program},
+    stats::{Series, figure},
+};
+use crate::{run::say, up::cluster};
+
+/// How long it is left alone before it is looked at.
+const IDLE: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Default)]
+struct Figures {
+    memory: Series,
+    start: Series,
+}
+
+/// Starts each in every round.
+pub(crate) async fn measure(rounds: usize) -> anyhow::Result<Report> {
+    let scratch = Scratch::new()?;
+    let nats = Nats::start(&scratch.folder("nats")?).await?;
+    let mongo = Mongo::start(&scratch.folder("mongodb")?).await?;
+    let kubernetes = cluster::Kubernetes::of_our_own(&scratch.folder("cluster")?).await?;
+    let listen = format!("127.0.0.1:{}", testbed::free_port());
+    let gateway = Gateway::spec(&scratch.path().join("gateway"), &nats.url())?.env("LISTEN_ADDR", listen);
+    let worker = system::worker_spec(&scratch.path().join("worker"), &nats, &mongo, "portfolio")?;
+    let folder = scratch.path().join("deployer");
+    let deployer = system::deployer_spec(&folder, &nats.url(), kubernetes.kubeconfig(), cluster::TARGETS)?;
+    let specs = [optimized(gateway)?, optimized(worker)?, optimized(deployer)?];
+    for spec in &specs {
+        Service::run(spec, "provision").await?;
+    }
+    let mut figures: [Figures; 3] = Default::default();
+    for round in 1..=rounds {
+        for (spec, figures) in specs.iter().zip(&mut figures) {
+            figures.add(spec.clone()).await?;
+        }
+        say(&format!("round {round} is done"));
+    }
+    kubernetes.stop().await;
+    report(rounds, &specs, &figures)
+}
+
+impl Figures {
+    async fn add(&mut self, spec: Spec) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut service = Service::start(spec)?;
+        while !service.admin.get("/readyz").await.is_ok_and(|answer| answer.status.is_success()) {
+            service.server.check_running()?;
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        self.start.push(started.elapsed().as_secs_f64() * 1e3);
+        tokio::time::sleep(IDLE).await;
+        let memory = service.server.resident_kib().and_then(|kib| u32::try_from(kib).ok());
+        self.memory.push(memory.map_or(f64::NAN, |kib| f64::from(kib) / 1024.0));
+        service.server.stop(Duration::from_secs(15)).await?;
+        Ok(())
+    }
+}
+
+fn report(rounds: usize, specs: &[Spec], figures: &[Figures]) -> anyhow::Result<Report> {
+    let mut report = Report::new("Footprint");
+    report.say(&format!(
+        "`cargo xtask bench footprint`: {rounds} rounds in turns; median (smallest–largest). Memory is that of an idle process, {} s after it was \
+         ready.",
+        IDLE.as_secs()
+    ));
+    let mut rows = Vec::new();
+    for (spec, figures) in specs.iter().zip(figures) {
+        let size = std::fs::metadata(program(&spec.name)?)?.len();
+        let size = f64::from(u32::try_from(size)?) / 1024.0 / 1024.0;
+        rows.push(vec![spec.name.clone(), figure(size), figures.memory.show(), figures.start.show()]);
+    }
+    report.table(&["service", "program, MiB", "memory (RSS), MiB", "ready after, ms"], &rows);
+    Ok(report)
+}

@@ -1,0 +1,68 @@
+//! What is measured, started anew: release builds, on servers without a past.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde_json::Value;
+use testbed::{Gateway, Mongo, Nats, Scratch, Service, Spec, system};
+
+use crate::run::{command, output};
+
+/// A program that was built with all optimizations.
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe()?;
+    let target = here.ancestors().nth(2).context("xtask runs outside of cargo's target folder")?;
+    Ok(target.join("release").join(name))
+}
+
+/// The same service, built with all optimizations.
+pub(crate) fn optimized(mut spec: Spec) -> anyhow::Result<Spec> {
+    spec.program = program(&spec.name)?;
+    Ok(spec)
+}
+
+/// A bus with our streams.
+pub(crate) struct Bus {
+    pub(crate) scratch: Scratch,
+    pub(crate) nats: Nats,
+}
+
+impl Bus {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let scratch = Scratch::new()?;
+        let nats = Nats::start(&scratch.folder("nats")?).await?;
+        let bus = Self { scratch, nats };
+        Service::run(&bus.gateway_spec()?, "provision").await?;
+        Ok(bus)
+    }
+
+    fn gateway_spec(&self) -> anyhow::Result<Spec> {
+        optimized(Gateway::spec(&self.scratch.path().join("gateway"), &self.nats.url())?)
+    }
+
+    /// A gateway on it, with some settings of its own.
+    pub(crate) async fn gateway(&self, settings: &[(&str, &str)]) -> anyhow::Result<Gateway> {
+        let spec = settings.iter().fold(self.gateway_spec()?, |spec, (name, value)| spec.env(name, value));
+        let mut gateway = Gateway::start_unready(spec)?;
+        gateway.ready().await?;
+        Ok(gateway)
+    }
+
+    /// How a worker on it is started.
+    pub(crate) fn worker_spec(&self, mongo: &Mongo, database: &str) -> anyhow::Result<Spec> {
+        optimized(system::worker_spec(&self.scratch.path().join("worker"), &self.nats, mongo, database)?)
+    }
+}
+
+/// Runs a baseline of `bench/baselines/direct` to its end, and gives what came out.
+pub(crate) async fn direct(args: &[&str]) -> anyhow::Result<Value> {
+    let mut run = command(&program("direct")?.to_string_lossy(), ["--"; 0]);
+    run.args(args);
+    let text = tokio::task::spawn_blocking(move || output(run)).await??;
+    serde_json::from_str(&text).with_context(|| format!("the baseline said {text}"))
+}
+
+/// A figure of a result.
+pub(crate) fn number(result: &Value, name: &str) -> anyhow::Result<f64> {
+    result[name].as_f64().with_context(|| format!("no {name} in {result}"))
+}
