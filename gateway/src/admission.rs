@@ -18,9 +18,6 @@ use crate::{app::Shared, body::MAX_BODY, problem::Problem};
 
 const KIB: usize = 1024;
 
-/// All that may be in progress, in KiB: some 1,200 contacts, which the bus takes in about 50 ms.
-const MAX_IN_PROGRESS: usize = 20 * KIB;
-
 /// What a request takes beside its body, in KiB.
 const OVERHEAD: usize = 16;
 
@@ -32,8 +29,10 @@ const MAX_BUILDS: usize = 64;
 pub(crate) struct Admission(Arc<Semaphore>);
 
 impl Admission {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_IN_PROGRESS)))
+    /// For so many bytes, at most 1 GiB.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let kib = usize::try_from(bytes / KIB as u64).unwrap_or(usize::MAX);
+        Self(Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))))
     }
 }
 

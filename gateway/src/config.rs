@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use runtime::bus::{LIMITS, Limits};
-use runtime::config::{Common, ConfigError, ProvisionArgs, address};
+use runtime::config::{Common, ConfigError, ProvisionArgs, address, size};
 
 use crate::auth::Tokens;
 
@@ -30,6 +30,10 @@ pub(crate) struct Cli {
     #[arg(long, env, default_value_t = LIMITS.commits_in_flight, value_parser = in_flight, value_name = "NUMBER")]
     commits_in_flight: usize,
 
+    /// How much all requests in progress take at most, 16 KiB each beside their bodies; more are refused with 503
+    #[arg(long, env, default_value = "7MiB", value_parser = in_progress, value_name = "SIZE")]
+    max_in_progress: u64,
+
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
@@ -48,6 +52,7 @@ pub(crate) struct Settings {
     pub(crate) tokens_file: PathBuf,
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
+    pub(crate) max_in_progress: u64,
 }
 
 fn group(text: &str) -> Result<usize, String> {
@@ -56,6 +61,12 @@ fn group(text: &str) -> Result<usize, String> {
 
 fn in_flight(text: &str) -> Result<usize, String> {
     number(text, LIMITS.waiting)
+}
+
+fn in_progress(text: &str) -> Result<u64, String> {
+    let allowed = 128 << 10..=1 << 30;
+    let size = size(text)?;
+    if allowed.contains(&size) { Ok(size) } else { Err(format!("'{text}' is not allowed, write 128KiB to 1GiB")) }
 }
 
 fn number(text: &str, max: usize) -> Result<usize, String> {
@@ -70,6 +81,12 @@ impl Cli {
         let tokens = Tokens::read(&file).map_err(|error| ConfigError::new("TOKENS_FILE", error))?;
         let limits =
             Limits { group_messages: self.commit_max_contacts, commits_in_flight: self.commits_in_flight, ..LIMITS };
-        Ok(Settings { listen_addr: self.listen_addr, tokens_file: file, tokens, limits })
+        Ok(Settings {
+            listen_addr: self.listen_addr,
+            tokens_file: file,
+            tokens,
+            limits,
+            max_in_progress: self.max_in_progress,
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::world::{World, build, contact};
 async fn past_the_room_for_requests_the_answer_is_503_at_once() {
     let world = World::start().await;
     let address = world.gateway.url.trim_start_matches("http://").to_owned();
-    // Each announces 64 KiB and keeps them to itself. There is room for 256 of them.
+    // Each announces 64 KiB and keeps them to itself. There is room for 89 of them.
     let announce = || async {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let head =
@@ -20,7 +20,7 @@ async fn past_the_room_for_requests_the_answer_is_503_at_once() {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     };
-    let held = join_all((0..270).map(|_| announce())).await;
+    let held = join_all((0..100).map(|_| announce())).await;
     let refused = eventually("a refusal", || async {
         let started = Instant::now();
         let answer = world.gateway.http.post_json("/api/contact", &contact()).await.ok()?;

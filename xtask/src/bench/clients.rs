@@ -1,6 +1,9 @@
 //! Load by clients that note each answer: wrk does not tell how long refusals took.
 
-use std::time::{Duration, Instant};
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -9,10 +12,14 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet};
 
+/// How long it takes until all clients are there.
+pub(crate) const COMING: Duration = Duration::from_secs(1);
+
 /// What a client does once it was told to come again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manners {
-    /// It waits as long as `Retry-After` says.
+    /// It waits as long as `Retry-After` says, and up to as long again by chance, as retry policies do: without that, all who
+    /// were refused together would come again together.
     Patient,
     /// It comes again at once.
     Impatient,
@@ -37,9 +44,9 @@ impl Answers {
     }
 }
 
-/// So many clients post contacts, each as fast as it is answered, for so long.
+/// So many clients post contacts, each as fast as it is answered, for so long. They come within the first second.
 pub(crate) async fn post_contacts(address: &str, clients: usize, time: Duration, manners: Manners) -> Answers {
-    let until = Instant::now() + time;
+    let until = Instant::now() + time + COMING;
     let mut running = JoinSet::new();
     for number in 0..clients {
         running.spawn(client(address.to_owned(), number, until, manners));
@@ -51,55 +58,86 @@ pub(crate) async fn post_contacts(address: &str, clients: usize, time: Duration,
     all
 }
 
+/// One client alone posts so many contacts, one after the other.
+pub(crate) async fn post_alone(address: &str, contacts: usize) -> Answers {
+    let mut client = Client::new(address.to_owned(), 0);
+    for _ in 0..contacts {
+        client.post().await;
+    }
+    client.answers
+}
+
 async fn client(address: String, number: usize, until: Instant, manners: Manners) -> Answers {
-    let mut answers = Answers::default();
-    let mut connection = None;
-    let mut count = 0;
+    let mut client = Client::new(address, number);
+    tokio::time::sleep(COMING.mul_f64(jitter(number, 0) - 1.0)).await;
     while Instant::now() < until {
-        count += 1;
-        // A new connection is part of what a client waits for.
-        let started = Instant::now();
-        let answer = tokio::time::timeout(Duration::from_secs(30), one(&address, &mut connection, number, count)).await;
-        let took = started.elapsed().as_secs_f64() * 1e3;
-        match answer {
-            Ok(Ok((StatusCode::ACCEPTED, _))) => answers.accepted.push(took),
-            Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, after))) => {
-                answers.refused.push(took);
-                if manners == Manners::Patient {
-                    tokio::time::sleep_until(until.min(Instant::now() + after).into()).await;
-                }
-            }
-            Ok(Ok(_) | Err(_)) | Err(_) => {
-                answers.failed += 1;
-                connection = None;
-            }
+        let Some(after) = client.post().await else { continue };
+        if manners == Manners::Patient {
+            let after = after.mul_f64(jitter(number, client.count));
+            tokio::time::sleep_until(until.min(Instant::now() + after).into()).await;
         }
     }
-    answers
+    client.answers
+}
+
+struct Client {
+    address: String,
+    number: usize,
+    count: usize,
+    connection: Option<Connection>,
+    answers: Answers,
+}
+
+impl Client {
+    fn new(address: String, number: usize) -> Self {
+        Self { address, number, count: 0, connection: None, answers: Answers::default() }
+    }
+
+    /// Posts a contact and notes the answer. Gives when to come again, if it was refused.
+    async fn post(&mut self) -> Option<Duration> {
+        self.count += 1;
+        // A new connection is part of what a client waits for.
+        let started = Instant::now();
+        let answer = tokio::time::timeout(Duration::from_secs(30), self.send()).await;
+        let took = started.elapsed().as_secs_f64() * 1e3;
+        match answer {
+            Ok(Ok((StatusCode::ACCEPTED, _))) => self.answers.accepted.push(took),
+            Ok(Ok((StatusCode::SERVICE_UNAVAILABLE, after))) => {
+                self.answers.refused.push(took);
+                return Some(after);
+            }
+            Ok(Ok(_) | Err(_)) | Err(_) => {
+                self.answers.failed += 1;
+                self.connection = None;
+            }
+        }
+        None
+    }
+
+    /// One request; the connection is kept if the server keeps it. Gives the status, and when to come again.
+    async fn send(&mut self) -> anyhow::Result<(StatusCode, Duration)> {
+        let mut sender = match self.connection.take() {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => connect(&self.address).await?,
+        };
+        sender.ready().await?;
+        let response = sender.send_request(request(&self.address, self.number, self.count)?).await?;
+        let (status, after, close) = (response.status(), retry_after(&response), closes(&response));
+        response.into_body().collect().await?;
+        if !close {
+            self.connection = Some(sender);
+        }
+        Ok((status, after))
+    }
+}
+
+/// From 1 to 2, the same in every run.
+fn jitter(client: usize, count: usize) -> f64 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((client, count));
+    1.0 + f64::from(u16::try_from(hash % 1_000).unwrap_or(0)) / 1_000.0
 }
 
 type Connection = http1::SendRequest<Full<Bytes>>;
-
-/// One request; the connection is kept if the server keeps it. Gives the status, and when to come again.
-async fn one(
-    address: &str,
-    connection: &mut Option<Connection>,
-    client: usize,
-    count: usize,
-) -> anyhow::Result<(StatusCode, Duration)> {
-    let mut sender = match connection.take() {
-        Some(sender) if !sender.is_closed() => sender,
-        _ => connect(address).await?,
-    };
-    sender.ready().await?;
-    let response = sender.send_request(request(address, client, count)?).await?;
-    let (status, after, close) = (response.status(), retry_after(&response), closes(&response));
-    response.into_body().collect().await?;
-    if !close {
-        *connection = Some(sender);
-    }
-    Ok((status, after))
-}
 
 async fn connect(address: &str) -> anyhow::Result<Connection> {
     let stream = TcpStream::connect(address).await?;
