@@ -42,6 +42,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
         bus.watch_backlog(&consumer, &metrics, &shutdown),
         bus.consume(consumer.clone(), handler, metrics.clone(), of_consumer, shutdown.clone()),
     );
+    bus.remove_settled(&consumer).await;
     Ok(())
 }
 

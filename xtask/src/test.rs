@@ -8,6 +8,9 @@ use crate::{
 /// What is handed on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// How many rounds the tests with random kills make
+    #[arg(long, value_name = "NUMBER")]
+    rounds: Option<u32>,
     /// Handed on to `cargo test`, such as `-p gateway` or a part of a test's name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     cargo_args: Vec<String>,
@@ -24,5 +27,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         test.arg("--workspace");
     }
     test.args(&args.cargo_args);
+    if let Some(rounds) = args.rounds {
+        test.env("TEST_ROUNDS", rounds.to_string());
+    }
     show(test)
 }

@@ -58,7 +58,7 @@ pub static CONTACTS: Stream = Stream {
     name: "CONTACTS",
     description: "Contacts on their way to the store; gone from here once stored",
     subjects: &[ContactSubmitted::SUBJECT],
-    retention: Retention::WorkQueue,
+    retention: Retention::Limits,
     max_age: None,
     max_messages_per_subject: None,
     max_bytes: 1024 * MIB,
@@ -186,6 +186,11 @@ pub struct Consumer {
     pub max_ack_pending: i64,
     /// How many messages a handler gets at once at most.
     pub batch: usize,
+    /// How many batches one process handles at the same time. More than one gives up the order.
+    pub batches_in_process: usize,
+    /// Whether the consumer removes from the stream what it has settled, many at once. A work queue removes each message by
+    /// itself, and syncs the disk for it.
+    pub removes_settled: bool,
     /// After how many deliveries a message that keeps failing is a dead letter. The server's own `MaxDeliver` stays
     /// unlimited: it would leave the message behind without a word.
     pub max_deliveries: u64,
@@ -218,6 +223,8 @@ pub fn contact_worker_consumer() -> Consumer {
         ack_wait: Duration::from_secs(15),
         max_ack_pending: 5_000,
         batch: 500,
+        batches_in_process: 3,
+        removes_settled: true,
         max_deliveries: 10,
     }
 }
@@ -232,6 +239,8 @@ pub fn planner_consumer() -> Consumer {
         ack_wait: Duration::from_secs(6),
         max_ack_pending: 1,
         batch: 1,
+        batches_in_process: 1,
+        removes_settled: false,
         max_deliveries: 10,
     }
 }
@@ -246,6 +255,8 @@ pub fn executor_consumer(target: &TargetName) -> Consumer {
         ack_wait: Duration::from_secs(6),
         max_ack_pending: 1,
         batch: 1,
+        batches_in_process: 1,
+        removes_settled: false,
         max_deliveries: 10,
     }
 }

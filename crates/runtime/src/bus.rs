@@ -1,5 +1,6 @@
 //! The bus: NATS `JetStream` for our own events. Publish, consume, follow, and the check that streams are what they shall be.
 
+mod backlog;
 mod batch;
 mod connect;
 mod consume;

@@ -1,115 +1,13 @@
 //! A contact ends in MongoDB, once, whatever happens on the way.
 
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
-use bson::{Document, doc};
-use mongodb::Collection;
+use bson::doc;
 use serde_json::json;
-use testbed::{Gateway, Mongo, Nats, Scratch, Service, eventually, system, within};
-use tokio::task::JoinSet;
+use testbed::eventually;
 
-use crate::world::logged;
-
-/// Everything that contacts pass through.
-struct Contacts {
-    _scratch: Scratch,
-    nats: Nats,
-    mongo: Mongo,
-    gateway: Gateway,
-    worker: Service,
-}
-
-impl Contacts {
-    async fn start() -> Self {
-        let scratch = Scratch::new().unwrap();
-        let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
-        let mongo = Mongo::start(&scratch.folder("mongo").unwrap()).await.unwrap();
-        let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
-        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &nats, &mongo, "portfolio").unwrap();
-        let worker = system::start(spec).await.unwrap();
-        Self { _scratch: scratch, nats, mongo, gateway, worker }
-    }
-
-    async fn collection(&self) -> Collection<Document> {
-        self.mongo.collection("portfolio", "contacts").await.unwrap()
-    }
-
-    /// Waits until all these contacts are stored.
-    async fn stored(&self, ids: &[String]) {
-        let uuids: Vec<_> = ids.iter().map(|id| bson::Uuid::parse_str(id).unwrap()).collect();
-        let contacts = self.collection().await;
-        let filter = doc! {"_id": {"$in": uuids}};
-        let what = format!("{} contacts in MongoDB", ids.len());
-        within(Duration::from_mins(1), &what, || async {
-            let found = contacts.count_documents(filter.clone()).await.ok()?;
-            (found == ids.len() as u64).then_some(())
-        })
-        .await
-        .unwrap();
-    }
-
-    /// How many messages a stream holds.
-    async fn messages(&self, stream: &str) -> Option<u64> {
-        let client = async_nats::connect(self.nats.url()).await.ok()?;
-        Some(async_nats::jetstream::new(client).get_stream(stream).await.ok()?.cached_info().state.messages)
-    }
-}
-
-/// Visitors who post without a pause, and remember what they were promised.
-struct Visitors {
-    stop: Arc<AtomicBool>,
-    promised: Arc<Mutex<Vec<String>>>,
-    tasks: JoinSet<()>,
-}
-
-impl Visitors {
-    fn start(gateway: &Gateway) -> Self {
-        let (stop, promised) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<String>>>::default());
-        let mut tasks = JoinSet::new();
-        for number in 0..8 {
-            let (http, stop, promised) = (gateway.http.clone(), stop.clone(), promised.clone());
-            tasks.spawn(async move {
-                let contact =
-                    json!({"name": format!("Visitor {number}"), "email": "v@example.org", "message": "Hello"});
-                while !stop.load(Ordering::Relaxed) {
-                    match http.post_json("/api/contact", &contact).await {
-                        Ok(answer) if answer.status == 202 => {
-                            promised.lock().unwrap().push(answer.json()["id"].as_str().unwrap().to_owned());
-                        }
-                        Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
-                        // The gateway is gone for a moment.
-                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                    }
-                }
-            });
-        }
-        Self { stop, promised, tasks }
-    }
-
-    /// Waits until so many more have been promised: the system works, again.
-    async fn more(&self, count: usize) {
-        let before = self.promised.lock().unwrap().len();
-        eventually("more promises", || {
-            std::future::ready((self.promised.lock().unwrap().len() >= before + count).then_some(()))
-        })
-        .await;
-    }
-
-    async fn stop(mut self) -> Vec<String> {
-        self.stop.store(true, Ordering::Relaxed);
-        while let Some(result) = self.tasks.join_next().await {
-            result.unwrap();
-        }
-        let promised = self.promised.lock().unwrap();
-        promised.clone()
-    }
-}
+use crate::{
+    visitors::{Contacts, Visitors},
+    world::logged,
+};
 
 #[tokio::test]
 async fn a_contact_ends_in_mongodb_with_its_trace() {
@@ -171,9 +69,7 @@ async fn nothing_is_lost_when_each_part_is_killed_under_traffic() {
     visitors.more(50).await;
 
     let promised = visitors.stop().await;
-    world.stored(&promised).await;
-    eventually("an empty queue", || async { (world.messages("CONTACTS").await? == 0).then_some(()) }).await;
-    assert_eq!(world.messages("DEAD_LETTERS").await, Some(0));
+    world.stored_once(&promised).await;
 }
 
 #[tokio::test]
@@ -194,7 +90,7 @@ async fn contacts_wait_while_mongodb_is_away() {
     }
     assert_eq!(world.messages("CONTACTS").await, Some(20));
     world.mongo.start_again().await.unwrap();
-    world.stored(&ids).await;
+    world.stored(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
     world.worker.ready().await.unwrap();
     assert!((world.worker.metric("contacts_stored_total ").await.unwrap() - 20.0).abs() < 0.5);
 }
@@ -211,7 +107,7 @@ async fn the_same_id_is_stored_once_and_poison_stops_nobody() {
         jetstream.publish("contacts.submitted", payload.into()).await.unwrap().await.unwrap();
     }
     eventually("an empty queue", || async { (world.messages("CONTACTS").await? == 0).then_some(()) }).await;
-    world.stored(&[id.to_owned()]).await;
+    world.stored(&[id]).await;
     assert_eq!(world.collection().await.count_documents(doc! {}).await.unwrap(), 1);
     assert_eq!(world.messages("DEAD_LETTERS").await, Some(1));
     let log = world.worker.server.log();

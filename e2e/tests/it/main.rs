@@ -4,5 +4,7 @@
 
 mod builds;
 mod contacts;
+mod kills;
 mod rollout_faults;
+mod visitors;
 mod world;

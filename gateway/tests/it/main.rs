@@ -7,4 +7,5 @@ mod idempotency;
 mod lifecycle;
 mod outages;
 mod overload;
+mod rolling;
 mod world;

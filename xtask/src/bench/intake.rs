@@ -16,6 +16,9 @@ use crate::run::say;
 /// How many clients post at once.
 const CONNECTIONS: [usize; 4] = [1, 32, 256, 1_000];
 
+/// Group commit off: each contact is published alone, as soon as it is there.
+const ONE_BY_ONE: [(&str, &str); 2] = [("COMMIT_MAX_CONTACTS", "1"), ("COMMITS_IN_FLIGHT", "8192")];
+
 /// How it is measured.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -80,7 +83,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
                     FlaskDefault => figures.add(wrk::post_contacts(&flask.url, connections, time).await?),
                     FlaskJournaled => figures.add(wrk::post_contacts(&journaled.url, connections, time).await?),
                     Ours => figures.add(gateway(connections, time, &[]).await?),
-                    OneByOne => figures.add(gateway(connections, time, &[("COMMIT_MAX_CONTACTS", "1")]).await?),
+                    OneByOne => figures.add(gateway(connections, time, &ONE_BY_ONE).await?),
                     RawBatches => figures.rate.push(bus_alone("batches", "--batch", connections, time).await?),
                     RawSingles => figures.rate.push(bus_alone("singles", "--in-flight", connections, time).await?),
                 }

@@ -33,7 +33,7 @@ pub const LIMITS: Limits =
 
 /// A batch costs the server as much time as about so many single messages, whatever its size: it makes a folder for it, syncs
 /// what is in there, and removes it again.
-const SMALLEST_BATCH: usize = 12;
+const SMALLEST_BATCH: usize = 16;
 
 /// Publishes to one stream, many events in one step. Clones share the steps.
 #[derive(Clone, Debug)]

@@ -7,9 +7,15 @@ use async_nats::jetstream::{
     consumer::{PullConsumer, pull},
 };
 use events::{Consumer, Event};
-use futures::{FutureExt, StreamExt, stream::ReadyChunks};
+use futures::{
+    FutureExt, StreamExt,
+    stream::{FuturesUnordered, ReadyChunks},
+};
 use opentelemetry::{Context, TraceId, trace::TraceContextExt};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::coop::unconstrained,
+    time::{MissedTickBehavior, interval},
+};
 use tracing::{Instrument, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -53,9 +59,6 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, batch: Vec<Delivery<Self::Event>>) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
 }
 
-/// How often the consumer's backlog is asked for.
-const PENDING_EVERY: Duration = Duration::from_secs(5);
-
 /// The pause after a failure of the bus, and between looks for a consumer that is missing.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -88,25 +91,7 @@ impl Bus {
         }
     }
 
-    /// Keeps `consumer_pending` up to date until the shutdown begins.
-    pub async fn watch_backlog(&self, consumer: &Consumer, metrics: &ConsumerMetrics, shutdown: &Shutdown) {
-        let gauge = metrics.pending.with_label_values(&[consumer.stream.name, &consumer.name]);
-        let mut every = interval(PENDING_EVERY);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = shutdown.begun() => return,
-                _ = every.tick() => {}
-            }
-            if let Ok(found) = self.find_consumer(consumer).await {
-                let info = found.cached_info();
-                let waiting = info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(0);
-                gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-            }
-        }
-    }
-
-    async fn find_consumer(&self, consumer: &Consumer) -> Result<PullConsumer, String> {
+    pub(super) async fn find_consumer(&self, consumer: &Consumer) -> Result<PullConsumer, String> {
         self.connected(Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
         let found = self.jetstream.get_consumer_from_stream(&consumer.name, consumer.stream.name).await;
         found.map_err(|error| {
@@ -140,7 +125,7 @@ impl<H: Handler> Work<'_, H> {
         let consumer = self.bus.find_consumer(self.consumer).await?;
         let messages = consumer
             .stream()
-            .max_messages_per_batch(self.consumer.batch)
+            .max_messages_per_batch(self.consumer.batch * self.consumer.batches_in_process)
             .expires(Duration::from_secs(30))
             .heartbeat(Duration::from_secs(5))
             .messages()
@@ -148,32 +133,32 @@ impl<H: Handler> Work<'_, H> {
             .map_err(|error| format!("consumer {} cannot be read: {error}", self.consumer.name))?;
         self.latch.set("consuming");
         let mut chunks = messages.ready_chunks(self.consumer.batch);
+        let mut in_process = FuturesUnordered::new();
+        let mut end = Ok(());
         loop {
-            let chunk = tokio::select! {
+            tokio::select! {
                 biased;
-                () = shutdown.begun() => None,
-                chunk = chunks.next() => chunk,
-            };
-            let Some(chunk) = chunk else { break };
-            let mut messages = Vec::with_capacity(chunk.len());
-            let mut broken = None;
-            for item in chunk {
-                match item {
-                    Ok(message) => messages.push(message),
-                    Err(error) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {}
-                    Err(error) => broken = Some(error),
+                () = shutdown.begun() => break,
+                // Tokio would end a chunk after 128 messages, for the sake of other tasks, which are not kept waiting here.
+                chunk = unconstrained(chunks.next()), if in_process.len() < self.consumer.batches_in_process => {
+                    let Some(chunk) = chunk else { break };
+                    let mut messages = Vec::with_capacity(chunk.len());
+                    for item in chunk {
+                        match item {
+                            Ok(message) => messages.push(message),
+                            Err(error) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {}
+                            Err(error) => end = Err(format!("consumer {} broke: {error}", self.consumer.name)),
+                        }
+                    }
+                    in_process.push(self.process(messages));
+                    if end.is_err() { break }
                 }
-            }
-            let carry_on = self.process(messages).await;
-            if let Some(error) = broken {
-                return Err(format!("consumer {} broke: {error}", self.consumer.name));
-            }
-            if !carry_on {
-                break;
+                Some(carry_on) = in_process.next() => if !carry_on { break },
             }
         }
+        while in_process.next().await.is_some() {}
         give_back(chunks).await;
-        Ok(())
+        end
     }
 
     /// Handles and settles messages. False if a dependency is away, so that no more is asked for.

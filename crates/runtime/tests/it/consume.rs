@@ -66,7 +66,13 @@ impl Consuming {
         let task = tokio::spawn({
             let (bus, handler, shutdown) = (world.bus.clone(), handler.clone(), shutdown.clone());
             let (metrics, latch) = (ConsumerMetrics::new(&registry, "contacts"), world.readiness.latch("consumer"));
-            async move { bus.consume(consumer, handler, metrics, latch, shutdown).await }
+            async move {
+                tokio::join!(
+                    bus.watch_backlog(&consumer, &metrics, &shutdown),
+                    bus.consume(consumer.clone(), handler, metrics.clone(), latch, shutdown.clone()),
+                );
+                bus.remove_settled(&consumer).await;
+            }
         });
         Self { world, handler, shutdown, task, registry }
     }
@@ -194,4 +200,22 @@ async fn a_consumer_that_is_missing_is_named_until_it_is_there() {
     eventually("it to consume", || std::future::ready((detail() == "consuming").then_some(()))).await;
     shutdown.begin();
     task.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_settled_leaves_the_stream_and_what_is_not_stays() {
+    let consuming = Consuming::start(contact_worker_consumer()).await;
+    for what in ["good 1", "good 2", "not now", "good 3"] {
+        consuming.publish(what).await;
+    }
+    // The third one waits for its next delivery, and with it the one behind it.
+    eventually("the first two to leave", || async { (consuming.left().await == 2).then_some(()) }).await;
+    let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
+    assert_eq!(stream.cached_info().state.first_sequence, 3);
+    // A last look at its end, without waiting for the next round.
+    consuming.publish("good 4").await;
+    consuming.shutdown.begin();
+    consuming.task.await.unwrap();
+    let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
+    assert_eq!(stream.cached_info().state.first_sequence, 3, "it has not been settled");
 }

@@ -1,0 +1,142 @@
+//! The contact side as a whole, and visitors who keep their own record of what they were promised.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bson::{Document, doc};
+use mongodb::Collection;
+use serde_json::json;
+use testbed::{Gateway, Mongo, Nats, Scratch, Service, eventually, system, within};
+use tokio::task::JoinSet;
+
+/// Everything that contacts pass through.
+pub(crate) struct Contacts {
+    _scratch: Scratch,
+    pub(crate) nats: Nats,
+    pub(crate) mongo: Mongo,
+    pub(crate) gateway: Gateway,
+    pub(crate) worker: Service,
+}
+
+impl Contacts {
+    pub(crate) async fn start() -> Self {
+        let scratch = Scratch::new().unwrap();
+        let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
+        let mongo = Mongo::start(&scratch.folder("mongo").unwrap()).await.unwrap();
+        let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
+        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &nats, &mongo, "portfolio").unwrap();
+        let worker = system::start(spec).await.unwrap();
+        Self { _scratch: scratch, nats, mongo, gateway, worker }
+    }
+
+    pub(crate) async fn collection(&self) -> Collection<Document> {
+        self.mongo.collection("portfolio", "contacts").await.unwrap()
+    }
+
+    /// Waits until all these contacts are stored.
+    pub(crate) async fn stored(&self, ids: &[&str]) {
+        let uuids: Vec<_> = ids.iter().map(|id| bson::Uuid::parse_str(id).unwrap()).collect();
+        let contacts = self.collection().await;
+        let filter = doc! {"_id": {"$in": uuids}};
+        let what = format!("{} contacts in MongoDB", ids.len());
+        within(Duration::from_mins(1), &what, || async {
+            let found = contacts.count_documents(filter.clone()).await.ok()?;
+            (found == ids.len() as u64).then_some(())
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until all that was promised is stored, and makes sure that it was stored once.
+    pub(crate) async fn stored_once(&self, promised: &[Promise]) {
+        self.stored(&promised.iter().map(|promise| promise.id.as_str()).collect::<Vec<_>>()).await;
+        eventually("an empty queue", || async { (self.messages("CONTACTS").await? == 0).then_some(()) }).await;
+        let mut by_message = HashMap::new();
+        let mut documents = self.collection().await.find(doc! {}).await.unwrap();
+        while documents.advance().await.unwrap() {
+            let document = documents.deserialize_current().unwrap();
+            let id =
+                document.get("_id").and_then(|id| bson::deserialize_from_bson::<bson::Uuid>(id.clone()).ok()).unwrap();
+            let message = document.get_str("message").unwrap().to_owned();
+            assert!(by_message.insert(message.clone(), id.to_string()).is_none(), "stored twice: {message}");
+        }
+        for promise in promised {
+            assert_eq!(by_message.get(&promise.message), Some(&promise.id), "{promise:?}");
+        }
+        assert_eq!(self.messages("DEAD_LETTERS").await, Some(0));
+    }
+
+    /// How many messages a stream holds.
+    pub(crate) async fn messages(&self, stream: &str) -> Option<u64> {
+        let client = async_nats::connect(self.nats.url()).await.ok()?;
+        Some(async_nats::jetstream::new(client).get_stream(stream).await.ok()?.cached_info().state.messages)
+    }
+}
+
+/// A contact that was answered with 202.
+#[derive(Clone, Debug)]
+pub(crate) struct Promise {
+    pub(crate) id: String,
+    pub(crate) message: String,
+}
+
+/// Visitors who post without a pause, and remember what they were promised.
+pub(crate) struct Visitors {
+    stop: Arc<AtomicBool>,
+    promised: Arc<Mutex<Vec<Promise>>>,
+    tasks: JoinSet<()>,
+}
+
+impl Visitors {
+    pub(crate) fn start(gateway: &Gateway) -> Self {
+        let (stop, promised) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Promise>>>::default());
+        let mut tasks = JoinSet::new();
+        for number in 0..8 {
+            let (http, stop, promised) = (gateway.http.clone(), stop.clone(), promised.clone());
+            tasks.spawn(async move {
+                for count in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // Each is posted once, whatever comes back, so that a second one in the store would show.
+                    let message = format!("Message {count} of visitor {number}");
+                    let contact = json!({"name": "Visitor", "email": "v@example.org", "message": message});
+                    match http.post_json("/api/contact", &contact).await {
+                        Ok(answer) if answer.status == 202 => {
+                            let id = answer.json()["id"].as_str().unwrap().to_owned();
+                            promised.lock().unwrap().push(Promise { id, message });
+                        }
+                        Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
+                        // The gateway is gone for a moment.
+                        Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                }
+            });
+        }
+        Self { stop, promised, tasks }
+    }
+
+    /// Waits until so many more have been promised: the system works, again.
+    pub(crate) async fn more(&self, count: usize) {
+        let before = self.promised.lock().unwrap().len();
+        eventually("more promises", || {
+            std::future::ready((self.promised.lock().unwrap().len() >= before + count).then_some(()))
+        })
+        .await;
+    }
+
+    pub(crate) async fn stop(mut self) -> Vec<Promise> {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(result) = self.tasks.join_next().await {
+            result.unwrap();
+        }
+        let promised = self.promised.lock().unwrap();
+        promised.clone()
+    }
+}
