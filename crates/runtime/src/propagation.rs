@@ -39,6 +39,13 @@ pub fn trace_id(span: &Span) -> TraceId {
     span.context().span().span_context().trace_id()
 }
 
+/// Whether a span belongs to a trace, of which nothing is recorded.
+pub fn is_unrecorded(span: &Span) -> bool {
+    let context = span.context();
+    let span = context.span();
+    span.span_context().is_valid() && !span.is_recording()
+}
+
 /// The span's context as a `traceresponse` header (W3C Trace Context, level 2), which has the form of a `traceparent`.
 pub fn traceresponse(span: &Span) -> String {
     let context = span.context();
