@@ -223,7 +223,7 @@ pub fn contact_worker_consumer() -> Consumer {
         ack_wait: Duration::from_secs(15),
         max_ack_pending: 5_000,
         batch: 500,
-        batches_in_process: 4,
+        batches_in_process: 3,
         removes_settled: true,
         max_deliveries: 10,
     }
