@@ -1,5 +1,5 @@
-//! How much may be in progress at once. Past that the answer is 503, at once: a queue that grows helps nobody. Where one
-//! client alone is the cause, only that one hears of it, with 429.
+//! How much may be read and in progress at once. Past that the answer is 503, at once: memory does not grow with the load. Where
+//! one client alone is the cause, only that one hears of it, with 429. How long contacts wait, the publisher bounds.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,11 @@ use crate::{app::Shared, body::MAX_BODY, problem::Problem};
 
 const KIB: usize = 1024;
 
+/// All that may be in progress, in KiB. Much, because whoever sends slowly keeps his part of it for a while.
+const MAX_IN_PROGRESS: usize = 32 * KIB;
+
 /// What a request takes beside its body, in KiB.
-const OVERHEAD: usize = 16;
+const OVERHEAD: usize = 8;
 
 /// How many builds of one token may be in progress. Contacts have no such limit: behind a proxy, all come from one address.
 const MAX_BUILDS: usize = 64;
@@ -29,10 +32,8 @@ const MAX_BUILDS: usize = 64;
 pub(crate) struct Admission(Arc<Semaphore>);
 
 impl Admission {
-    /// For so many bytes, at most 1 GiB.
-    pub(crate) fn new(bytes: u64) -> Self {
-        let kib = usize::try_from(bytes / KIB as u64).unwrap_or(usize::MAX);
-        Self(Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))))
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_IN_PROGRESS)))
     }
 }
 
@@ -85,10 +86,9 @@ pub(crate) async fn admit(State(app): State<Shared>, request: Request, next: Nex
             drop(room);
             response
         }
-        Err(_) => Problem::unavailable("too many requests are in progress; nothing was accepted, try again", 1)
-            // Whoever comes back in a second needs no connection, and its memory, until then.
-            .with_header(header::CONNECTION, "close")
-            .into_response(),
+        Err(_) => {
+            Problem::overloaded("too many requests are in progress; nothing was accepted, try again").into_response()
+        }
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_request_takes_what_it_announces() {
         for (announced, expected) in
-            [(Some(0), 16), (Some(1), 17), (Some(1024), 17), (Some(65_536), 80), (Some(usize::MAX), 80), (None, 80)]
+            [(Some(0), 8), (Some(1), 9), (Some(1024), 9), (Some(65_536), 72), (Some(usize::MAX), 72), (None, 72)]
         {
             assert_eq!(cost(announced), expected, "{announced:?}");
         }

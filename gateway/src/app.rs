@@ -55,7 +55,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
         ConfigError::new("LISTEN_ADDR", format_args!("cannot listen on {}: {error}", settings.listen_addr))
     })?;
     let app = Arc::new(App {
-        admission: Admission::new(settings.max_in_progress),
+        admission: Admission::new(),
         builds_in_progress: BuildsInProgress::default(),
         auth: Auth::new(settings.tokens),
         publisher: Publisher::start(bus.clone(), settings.limits),

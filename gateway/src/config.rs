@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use runtime::bus::{LIMITS, Limits};
-use runtime::config::{Common, ConfigError, ProvisionArgs, address, size};
+use runtime::config::{Common, ConfigError, ProvisionArgs, address};
 
 use crate::auth::Tokens;
 
@@ -30,9 +30,9 @@ pub(crate) struct Cli {
     #[arg(long, env, default_value_t = LIMITS.commits_in_flight, value_parser = in_flight, value_name = "NUMBER")]
     commits_in_flight: usize,
 
-    /// How much all requests in progress take at most, 16 KiB each beside their bodies; more are refused with 503
-    #[arg(long, env, default_value = "7MiB", value_parser = in_progress, value_name = "SIZE")]
-    max_in_progress: u64,
+    /// How many contacts wait for the bus at most; more are refused with 503, so that none waits long
+    #[arg(long, env, default_value_t = 400, value_parser = in_progress, value_name = "NUMBER")]
+    max_contacts_in_progress: usize,
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -52,7 +52,6 @@ pub(crate) struct Settings {
     pub(crate) tokens_file: PathBuf,
     pub(crate) tokens: Tokens,
     pub(crate) limits: Limits,
-    pub(crate) max_in_progress: u64,
 }
 
 fn group(text: &str) -> Result<usize, String> {
@@ -60,13 +59,11 @@ fn group(text: &str) -> Result<usize, String> {
 }
 
 fn in_flight(text: &str) -> Result<usize, String> {
-    number(text, LIMITS.waiting)
+    number(text, LIMITS.in_progress)
 }
 
-fn in_progress(text: &str) -> Result<u64, String> {
-    let allowed = 128 << 10..=1 << 30;
-    let size = size(text)?;
-    if allowed.contains(&size) { Ok(size) } else { Err(format!("'{text}' is not allowed, write 128KiB to 1GiB")) }
+fn in_progress(text: &str) -> Result<usize, String> {
+    number(text, LIMITS.in_progress)
 }
 
 fn number(text: &str, max: usize) -> Result<usize, String> {
@@ -79,14 +76,12 @@ impl Cli {
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         let file = self.tokens_file.clone().ok_or_else(|| ConfigError::new("TOKENS_FILE", "required; see --help"))?;
         let tokens = Tokens::read(&file).map_err(|error| ConfigError::new("TOKENS_FILE", error))?;
-        let limits =
-            Limits { group_messages: self.commit_max_contacts, commits_in_flight: self.commits_in_flight, ..LIMITS };
-        Ok(Settings {
-            listen_addr: self.listen_addr,
-            tokens_file: file,
-            tokens,
-            limits,
-            max_in_progress: self.max_in_progress,
-        })
+        let limits = Limits {
+            group_messages: self.commit_max_contacts,
+            commits_in_flight: self.commits_in_flight,
+            in_progress: self.max_contacts_in_progress,
+            ..LIMITS
+        };
+        Ok(Settings { listen_addr: self.listen_addr, tokens_file: file, tokens, limits })
     }
 }

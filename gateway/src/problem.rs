@@ -53,6 +53,11 @@ impl Problem {
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds))
     }
 
+    /// There is no room for it. Whoever comes back in a second needs no connection, and its memory, until then.
+    pub(crate) fn overloaded(detail: &'static str) -> Self {
+        Self::unavailable(detail, 1).with_header(header::CONNECTION, "close")
+    }
+
     /// Adds a header to the answer.
     pub(crate) fn with_header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
         if let Ok(value) = value.try_into() {

@@ -50,7 +50,9 @@ fn accepted(result: Result<Published, PublishError>) -> Result<(), Problem> {
 /// What the client hears of it.
 pub(crate) fn problem(error: &PublishError) -> Problem {
     match error {
-        PublishError::Busy => Problem::unavailable("too many requests wait already; nothing was accepted", 1),
+        PublishError::Busy => {
+            Problem::overloaded("too many contacts wait for the bus; nothing was accepted, try again")
+        }
         PublishError::Full => Problem::unavailable("the queue is full; nothing was accepted", 30),
         PublishError::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "larger than the message bus allows"),
         PublishError::Unavailable

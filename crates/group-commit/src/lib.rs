@@ -36,15 +36,15 @@ pub struct Limits {
     pub group_bytes: usize,
     /// How many commits may be on their way at once.
     pub commits_in_flight: usize,
-    /// How many messages may wait for the next commit.
-    pub waiting: usize,
+    /// How many messages may be in progress: taken, and without an outcome yet. It bounds how long one has to wait.
+    pub in_progress: usize,
 }
 
 /// A message was not taken; nothing was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
-    /// As many messages wait as may.
-    #[error("too many messages wait to be committed")]
+    /// As many messages are in progress as may be.
+    #[error("too many messages are in progress")]
     Full,
     /// The committer has ended.
     #[error("the committer has ended")]
@@ -54,16 +54,19 @@ pub enum NotTaken {
 struct Waiting<L: Log> {
     message: L::Message,
     answer: oneshot::Sender<L::Outcome>,
+    /// Kept until the answer is sent.
+    place: OwnedSemaphorePermit,
 }
 
 /// Takes messages from many callers. Clones share the groups. Once the last one is dropped, what waits is still committed.
 pub struct GroupCommit<L: Log> {
-    queue: mpsc::Sender<Waiting<L>>,
+    queue: mpsc::UnboundedSender<Waiting<L>>,
+    places: Arc<Semaphore>,
 }
 
 impl<L: Log> Clone for GroupCommit<L> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self { queue: self.queue.clone(), places: self.places.clone() }
     }
 }
 
@@ -76,9 +79,10 @@ impl<L: Log> std::fmt::Debug for GroupCommit<L> {
 impl<L: Log> GroupCommit<L> {
     /// Starts a committer on the tokio runtime of the caller.
     pub fn start(log: L, limits: Limits) -> Self {
-        let (queue, waiting) = mpsc::channel(limits.waiting.max(1));
+        // Bounded by the places.
+        let (queue, waiting) = mpsc::unbounded_channel();
         tokio::spawn(run(Arc::new(log), limits, waiting));
-        Self { queue }
+        Self { queue, places: Arc::new(Semaphore::new(limits.in_progress.clamp(1, Semaphore::MAX_PERMITS))) }
     }
 
     /// Stores a message and waits for its outcome. A caller that stops waiting changes nothing: the message is stored all
@@ -88,16 +92,14 @@ impl<L: Log> GroupCommit<L> {
     /// The message was not taken.
     pub async fn submit(&self, message: L::Message) -> Result<L::Outcome, NotTaken> {
         let (answer, outcome) = oneshot::channel();
-        self.queue.try_send(Waiting { message, answer }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotTaken::Full,
-            mpsc::error::TrySendError::Closed(_) => NotTaken::Ended,
-        })?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| NotTaken::Full)?;
+        self.queue.send(Waiting { message, answer, place }).map_err(|_| NotTaken::Ended)?;
         // The other end goes without a word only if the commit panicked.
         outcome.await.map_err(|_| NotTaken::Ended)
     }
 }
 
-async fn run<L: Log>(log: Arc<L>, limits: Limits, mut waiting: mpsc::Receiver<Waiting<L>>) {
+async fn run<L: Log>(log: Arc<L>, limits: Limits, mut waiting: mpsc::UnboundedReceiver<Waiting<L>>) {
     let in_flight = Arc::new(Semaphore::new(limits.commits_in_flight.max(1)));
     let mut left_over = None;
     loop {
@@ -120,7 +122,7 @@ async fn run<L: Log>(log: Arc<L>, limits: Limits, mut waiting: mpsc::Receiver<Wa
 /// Lets those get in line who are about to: as long as the line grows, the other tasks run once more. Without other tasks
 /// this takes microseconds. Without it, those who have just been answered and come again would miss the next group, and the
 /// groups would be half as large as they could be.
-async fn settle<L: Log>(waiting: &mpsc::Receiver<Waiting<L>>, limits: Limits) {
+async fn settle<L: Log>(waiting: &mpsc::UnboundedReceiver<Waiting<L>>, limits: Limits) {
     let (mut known, mut quiet) = (waiting.len(), 0);
     while quiet < QUIET_ROUNDS && known + 1 < limits.group_messages {
         tokio::task::yield_now().await;
@@ -133,7 +135,7 @@ async fn settle<L: Log>(waiting: &mpsc::Receiver<Waiting<L>>, limits: Limits) {
 /// The first message and what else is there already, up to the limits; and the one that did not fit.
 fn gather<L: Log>(
     first: Waiting<L>,
-    waiting: &mut mpsc::Receiver<Waiting<L>>,
+    waiting: &mut mpsc::UnboundedReceiver<Waiting<L>>,
     limits: Limits,
 ) -> (Vec<Waiting<L>>, Option<Waiting<L>>) {
     let mut bytes = L::size(&first.message);
@@ -151,10 +153,11 @@ fn gather<L: Log>(
 
 async fn commit<L: Log>(log: Arc<L>, group: Vec<Waiting<L>>, turn: OwnedSemaphorePermit) {
     let (messages, answers): (Vec<_>, Vec<_>) =
-        group.into_iter().map(|waiting| (waiting.message, waiting.answer)).unzip();
+        group.into_iter().map(|waiting| (waiting.message, (waiting.answer, waiting.place))).unzip();
     let outcomes = log.commit(messages).await;
     drop(turn);
-    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+    for ((answer, place), outcome) in answers.into_iter().zip(outcomes) {
+        drop(place);
         // A caller that no longer waits does not need to know.
         let _ = answer.send(outcome);
     }

@@ -47,7 +47,7 @@ impl Log for Scripted {
     }
 }
 
-const LIMITS: Limits = Limits { group_messages: 4, group_bytes: 1_000, commits_in_flight: 1, waiting: 100 };
+const LIMITS: Limits = Limits { group_messages: 4, group_bytes: 1_000, commits_in_flight: 1, in_progress: 100 };
 
 type Submitted = tokio::task::JoinHandle<Result<Result<u32, String>, NotTaken>>;
 
@@ -150,7 +150,7 @@ async fn who_hangs_up_changes_nothing_for_the_others() {
 #[tokio::test]
 async fn past_the_limit_a_message_is_refused_at_once() {
     let log = Scripted::new();
-    let commits = GroupCommit::start(log.clone(), Limits { waiting: 2, ..LIMITS });
+    let commits = GroupCommit::start(log.clone(), Limits { in_progress: 3, ..LIMITS });
     let submitted = one_and_then(&commits, &log, &[2, 4]).await;
     assert_eq!(commits.submit(6).await, Err(NotTaken::Full));
     log.go.add_permits(2);

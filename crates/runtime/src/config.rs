@@ -205,20 +205,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("'{text}' is not a duration, write a number and a unit, such as 500ms, 30s or 10m"))
 }
 
-/// Reads a size such as `64KiB` or `1GiB`, in bytes.
-pub fn size(text: &str) -> Result<u64, String> {
-    let number = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(number);
-    let factor = match unit.trim() {
-        "KiB" => Some(1 << 10),
-        "MiB" => Some(1 << 20),
-        "GiB" => Some(1 << 30),
-        _ => None,
-    };
-    let bytes = factor.and_then(|factor: u64| number.parse::<u64>().ok()?.checked_mul(factor));
-    bytes.ok_or_else(|| format!("'{text}' is not a size, write a number and a unit, such as 64KiB, 8MiB or 1GiB"))
-}
-
 /// Reads an address to listen on.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("'{text}' is not an address, write IP:PORT, such as 0.0.0.0:8080 or [::]:8080"))
@@ -311,15 +297,5 @@ mod tests {
     fn a_missing_value_names_its_variable() {
         let found = parse_from::<Cli>(["test"]).unwrap_err();
         assert_eq!(found.0, "TOKENS_FILE: required; see --help");
-    }
-
-    #[test]
-    fn sizes_have_a_unit() {
-        assert_eq!(size("64KiB"), Ok(65_536));
-        assert_eq!(size("8 MiB"), Ok(8 << 20));
-        assert_eq!(size("1GiB"), Ok(1 << 30));
-        for bad in ["", "64", "KiB", "64KB", "-1KiB", "1.5MiB", "99999999999GiB"] {
-            assert!(size(bad).unwrap_err().contains("is not a size"), "{bad}");
-        }
     }
 }

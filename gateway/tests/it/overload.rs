@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use rustix::process::Signal;
 use testbed::{Gateway, eventually, system::CI_TOKEN};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 
 use crate::world::{World, build, contact};
 
@@ -18,11 +19,9 @@ async fn in_progress(gateway: &Gateway, route: &str, count: f64) {
 #[tokio::test]
 async fn past_the_room_for_requests_the_answer_is_503_at_once() {
     let world = World::start().await;
-    let spec = world.gateway.server.spec().clone().env("MAX_IN_PROGRESS", "800KiB");
-    let mut gateway = Gateway::start_unready(spec).unwrap();
-    gateway.ready().await.unwrap();
+    let gateway = &world.gateway;
     let address = gateway.url.trim_start_matches("http://").to_owned();
-    // Each announces 64 KiB and keeps them to itself. There is room for ten of them.
+    // Each announces 64 KiB and keeps them to itself. There is room for 455 of them.
     let announce = || async {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let head =
@@ -30,8 +29,8 @@ async fn past_the_room_for_requests_the_answer_is_503_at_once() {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     };
-    let held = join_all((0..12).map(|_| announce())).await;
-    in_progress(&gateway, "/api/contact", 10.0).await;
+    let held = join_all((0..470).map(|_| announce())).await;
+    in_progress(gateway, "/api/contact", 455.0).await;
     let started = Instant::now();
     let answer = gateway.http.post_json("/api/contact", &contact()).await.unwrap();
     let took = started.elapsed();
@@ -79,4 +78,32 @@ async fn one_token_alone_hears_429_once_it_has_too_many_builds_in_progress() {
         (ci.post_json("/api/builds", &build()).await.ok()?.status == 202).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn past_the_contacts_that_may_wait_for_the_bus_the_answer_is_503_at_once() {
+    let world = World::start().await;
+    let spec = world.gateway.server.spec().clone().env("MAX_CONTACTS_IN_PROGRESS", "5");
+    let mut gateway = Gateway::start_unready(spec).unwrap();
+    gateway.ready().await.unwrap();
+    // A bus that is frozen acknowledges nothing.
+    world.nats.server.signal(Signal::STOP).unwrap();
+    let post = || async { gateway.http.post_json("/api/contact", &contact()).await.unwrap() };
+    let mut answers = JoinSet::new();
+    for _ in 0..5 {
+        let http = gateway.http.clone();
+        answers.spawn(async move { http.post_json("/api/contact", &contact()).await.unwrap() });
+    }
+    in_progress(&gateway, "/api/contact", 5.0).await;
+    let full = || async { Some(post().await).filter(|answer| answer.text().contains("wait for the bus")) };
+    let answer = eventually("a refusal", full).await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("retry-after"), answer.header("connection")),
+        (503, "1", "close")
+    );
+    world.nats.server.signal(Signal::CONT).unwrap();
+    eventually("room again", || async { (post().await.status == 202).then_some(()) }).await;
+    while let Some(answer) = answers.join_next().await {
+        assert!([202, 503].contains(&answer.unwrap().status.as_u16()));
+    }
 }

@@ -110,7 +110,7 @@ impl Figures {
 async fn gateway(connections: usize, time: Duration, settings: &[(&str, &str)]) -> anyhow::Result<wrk::Seen> {
     let bus = Bus::start().await?;
     // As shipped, it refuses what it cannot take within some 30 ms, which 1,000 at once are.
-    let roomy = (connections > 256).then_some(("MAX_IN_PROGRESS", "32MiB"));
+    let roomy = (connections > 256).then_some(("MAX_CONTACTS_IN_PROGRESS", "2000"));
     let settings: Vec<_> = settings.iter().copied().chain(roomy).collect();
     let gateway = bus.gateway(&settings).await?;
     wrk::post_contacts(&gateway.url, connections, time).await
@@ -129,7 +129,7 @@ fn report(seconds: u64, rounds: usize, figures: &[Vec<Figures>]) -> Report {
         "`cargo xtask bench intake`: {rounds} rounds in turns, {seconds} s each; median (smallest–largest). Every 202 of the gateway is on \
          disk (`sync_interval: always`)\nand so is every insert of Flask (a replica set waits for its journal by default). The bus alone has \
          as many messages a batch, or on their way, as there are\nconnections in that column. wrk posts 200 bytes a contact, each another. For 1,000, the \
-         gateway is told to have room (`MAX_IN_PROGRESS=32MiB`)."
+         gateway is told to have room (`MAX_CONTACTS_IN_PROGRESS=2000`)."
     ));
     let connections = CONNECTIONS.map(|count| count.to_string());
     let head = |first| [first].into_iter().chain(connections.iter().map(String::as_str)).collect::<Vec<_>>();

@@ -29,7 +29,7 @@ const BATCH_COMMIT: HeaderName = HeaderName::from_static("Nats-Batch-Commit");
 /// The limits of a group. The server takes at most 1,000 messages a batch and 50 batches a stream at once. One commit at a time
 /// was measured to be the fastest at every load: more only split the groups.
 pub const LIMITS: Limits =
-    Limits { group_messages: 1_000, group_bytes: 4 * 1024 * 1024, commits_in_flight: 1, waiting: 8_192 };
+    Limits { group_messages: 1_000, group_bytes: 4 * 1024 * 1024, commits_in_flight: 1, in_progress: 8_192 };
 
 /// A batch costs the server as much time as about so many single messages, whatever its size: it makes a folder for it, syncs
 /// what is in there, and removes it again.

@@ -222,7 +222,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing_and_stores_nothing_twi
 #[tokio::test]
 async fn past_the_limit_nothing_waits() {
     let world = World::start().await;
-    let limits = group_commit::Limits { commits_in_flight: 1, waiting: 10, ..LIMITS };
+    let limits = group_commit::Limits { commits_in_flight: 1, in_progress: 10, ..LIMITS };
     let publisher = GroupPublisher::start(world.bus.clone(), &CONTACTS, WITHIN, limits);
     let events = contacts(100);
     let outcomes = publish_all(&publisher, &events).await;
