@@ -56,6 +56,10 @@ impl Bus {
     }
 
     async fn remove_up_to(&self, consumer: &Consumer, sequence: u64) -> anyhow::Result<()> {
+        // Servers differ in what "up to 1" means: to some of them, all.
+        if sequence == 0 {
+            return Ok(());
+        }
         let name = consumer.stream.name;
         let stream = self.jetstream.get_stream_no_info(name).await?;
         stream.purge().sequence(sequence + 1).await.with_context(|| format!("stream {name} cannot be purged"))?;

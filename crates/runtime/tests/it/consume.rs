@@ -219,3 +219,19 @@ async fn what_is_settled_leaves_the_stream_and_what_is_not_stays() {
     let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
     assert_eq!(stream.cached_info().state.first_sequence, 3, "it has not been settled");
 }
+
+#[tokio::test]
+async fn nothing_is_removed_while_nothing_is_settled() {
+    let consuming = Consuming::start(contact_worker_consumer()).await;
+    consuming.publish("not now").await;
+    consuming.publish("good").await;
+    eventually("the delivery of both", || {
+        std::future::ready((consuming.handler.deliveries.lock().unwrap().len() == 2).then_some(()))
+    })
+    .await;
+    // Its last look finds nothing settled from the first message on.
+    consuming.shutdown.begin();
+    consuming.task.await.unwrap();
+    let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
+    assert_eq!(stream.cached_info().state.messages, 2);
+}
