@@ -71,29 +71,14 @@ pub(crate) async fn once<P>(
 where
     P: Future<Output = Result<(), Problem>>,
 {
-    match key {
-        None => publish(id, now).await.map(|()| (id, now)),
-        // In a box, since those without a key would carry its size around.
-        Some(key) => Box::pin(once_by_key(bus, key, id, now, publish)).await,
-    }
-}
-
-async fn once_by_key<P>(
-    bus: &Bus,
-    key: Key,
-    id: Uuid,
-    now: DateTime<Utc>,
-    publish: impl FnOnce(Uuid, DateTime<Utc>) -> P,
-) -> Result<(Uuid, DateTime<Utc>), Problem>
-where
-    P: Future<Output = Result<(), Problem>>,
-{
-    match claim(bus, key, id, now).await? {
+    let Some(key) = key else { return publish(id, now).await.map(|()| (id, now)) };
+    // In boxes, since requests without a key would carry the size of these steps around.
+    match Box::pin(claim(bus, key, id, now)).await? {
         Claim::Done { id, received_at } => Ok((id, received_at)),
         Claim::Ours(owned) => {
             let (id, received_at) = (owned.used.id, owned.used.received_at);
             let result = publish(id, received_at).await;
-            owned.settle(result.is_ok()).await;
+            Box::pin(owned.settle(result.is_ok())).await;
             result.map(|()| (id, received_at))
         }
     }
