@@ -6,23 +6,29 @@ use events::{Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, execut
 use runtime::{bus::Bus, config::ProvisionArgs, metrics::ConsumerMetrics, process::Process};
 use tokio_util::task::TaskTracker;
 
-use crate::{cluster::Cluster, config::Target, executor::Executor, metrics::Metrics, planner::Planner};
+use crate::{
+    cluster::Cluster, config::Target, executor::Executor, history::History, metrics::Metrics, planner::Planner,
+    smoke::Prober,
+};
 
 /// Plans and executes until the shutdown begins. A rollout that is under way then is left to another replica, or to this one
 /// when it is back.
-pub(crate) async fn run(targets: Vec<Target>, process: Process) -> anyhow::Result<()> {
+pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, process: Process) -> anyhow::Result<()> {
     let Process { bus, readiness, registry, shutdown, .. } = process;
     let cluster = Cluster::open(&targets).await?;
     let metrics = Metrics::new(&registry);
     let consumers = ConsumerMetrics::new(&registry, "deployer");
     let tasks = TaskTracker::new();
-    for target in &targets {
-        for setting in target.not_carried_out() {
-            tracing::warn!(target = %target.name, "target {}: `{setting}` is not carried out yet", target.name);
-        }
-    }
-
-    let planner = Planner { bus: bus.clone(), targets: Arc::new(targets.clone()), metrics: metrics.clone() };
+    let history = History::new(bus.clone());
+    let prober = Prober::new();
+    let gateway_url: Option<Arc<str>> = gateway_url.map(Into::into);
+    let planner = Planner {
+        bus: bus.clone(),
+        cluster: cluster.clone(),
+        history: history.clone(),
+        targets: Arc::new(targets.clone()),
+        metrics: metrics.clone(),
+    };
     for consumer in all_consumers(&targets) {
         let (bus, consumers, shutdown) = (bus.clone(), consumers.clone(), shutdown.clone());
         tasks.spawn(async move { bus.watch_backlog(&consumer, &consumers, &shutdown).await });
@@ -38,9 +44,12 @@ pub(crate) async fn run(targets: Vec<Target>, process: Process) -> anyhow::Resul
         let executor = Executor {
             bus: bus.clone(),
             cluster: cluster.clone(),
+            history: history.clone(),
+            prober: prober.clone(),
             target: Arc::new(target),
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
+            gateway_url: gateway_url.clone(),
         };
         let latch = readiness.latch(consumer.name.clone());
         tasks.spawn(async move { bus.consume(consumer, Arc::new(executor), consumers, latch, shutdown).await });
@@ -48,6 +57,10 @@ pub(crate) async fn run(targets: Vec<Target>, process: Process) -> anyhow::Resul
     {
         let (bus, latch, shutdown) = (bus.clone(), readiness.latch("streams"), shutdown.clone());
         tasks.spawn(async move { bus.watch_streams(&streams(), latch, shutdown).await });
+    }
+    {
+        let (history, latch, shutdown) = (history, readiness.latch("rollouts"), shutdown.clone());
+        tasks.spawn(async move { history.follow(latch, shutdown).await });
     }
     tasks.close();
     let latch = readiness.latch("kubernetes");

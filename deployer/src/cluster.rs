@@ -1,46 +1,57 @@
 //! Kubernetes: the only place that speaks to it.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+mod objects;
+mod watches;
+
+use std::time::Duration;
 
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt;
-use json_patch::{Patch as JsonPatch, PatchOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf};
-use k8s_openapi::api::apps::v1::Deployment;
+use json_patch::{
+    AddOperation, Patch as JsonPatch, PatchOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf,
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Event, Pod as ApiPod},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::{
-    Api, Client, Config, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::watcher,
+    Api, Client, Config,
+    api::{ApiResource, DynamicObject, GroupVersionKind, LogParams, Patch, PatchParams, PostParams},
 };
 use runtime::{config::ConfigError, readiness::Latch, shutdown::Shutdown};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::config::Target;
+use crate::{argocd::Application, config::Target, observed::Snapshot, redact::MAX_LINES};
 
 /// Who we are among those who write to a Deployment.
 pub(crate) const FIELD_MANAGER: &str = "deployer";
 
+/// Where `kubectl rollout history` looks for what a revision was made for.
+const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
+
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause before a watch that broke is begun again.
-const WATCH_PAUSE: Duration = Duration::from_millis(500);
+/// How much of a log is read at most. The last lines of it are kept.
+const MAX_LOG_BYTES: i64 = 64 * 1024;
 
-/// A Deployment, as a watch has it.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Observed {
-    /// Nothing has been heard yet.
-    #[default]
-    Unknown,
-    /// There is none of that name.
-    Missing,
-    /// This one.
-    Found(Arc<Deployment>),
+/// Why a request has no result.
+#[derive(Debug)]
+pub(crate) enum RequestError {
+    /// The API server will not have it.
+    Refused {
+        /// The status code of HTTP.
+        code: u16,
+        /// Kubernetes' word for it, such as `Forbidden`.
+        reason: String,
+        message: String,
+    },
+    /// Nobody knows whether it was done.
+    Unavailable(anyhow::Error),
 }
 
 /// Why an image could not be set.
@@ -48,19 +59,28 @@ pub(crate) enum Observed {
 pub(crate) enum PatchError {
     /// The Deployment is no longer the one that was read.
     Conflict,
-    /// The API server will not have it.
-    Refused { reason: String, message: String },
-    /// Nobody knows whether it was set.
-    Unavailable(anyhow::Error),
+    /// It was not set, or nobody knows.
+    Request(RequestError),
 }
 
-type Place = (String, String);
+/// What an event on a Deployment says.
+#[derive(Clone, Debug)]
+pub(crate) struct Note {
+    /// Its name, which no other event has.
+    pub(crate) name: String,
+    /// One word, such as `RolloutFailed`.
+    pub(crate) reason: &'static str,
+    /// Whether it is a warning.
+    pub(crate) warning: bool,
+    pub(crate) message: String,
+    pub(crate) at: DateTime<Utc>,
+}
 
-/// The cluster, and one watch for each namespace that has targets. Clones share them.
+/// The cluster, and the watches of all targets. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     client: Client,
-    watched: Arc<HashMap<Place, watch::Sender<Observed>>>,
+    watches: watches::Watches,
 }
 
 impl Cluster {
@@ -71,99 +91,129 @@ impl Cluster {
     pub(crate) async fn open(targets: &[Target]) -> Result<Self, ConfigError> {
         let config = Config::infer().await.map_err(|error| ConfigError::new("KUBECONFIG", error))?;
         let client = Client::try_from(config).map_err(|error| ConfigError::new("KUBECONFIG", error))?;
-        let watched = targets.iter().map(|target| (place(target), watch::Sender::default())).collect();
-        Ok(Self { client, watched: Arc::new(watched) })
+        Ok(Self { client, watches: watches::Watches::new(targets) })
     }
 
-    /// Watches all Deployments that are targets, until the shutdown begins.
+    /// Watches everything about all targets, until the shutdown begins.
     pub(crate) async fn watch(&self, latch: Latch, shutdown: &Shutdown) {
-        let namespaces: BTreeSet<_> = self.watched.keys().map(|(namespace, _)| namespace.clone()).collect();
-        let watches = namespaces.into_iter().map(|namespace| self.watch_namespace(namespace, &latch));
-        tokio::select! {
-            _ = futures::future::join_all(watches) => {}
-            () = shutdown.begun() => {}
-        }
+        self.watches.run(&self.client, latch, shutdown).await;
     }
 
-    async fn watch_namespace(&self, namespace: String, latch: &Latch) {
-        let mut events = std::pin::pin!(watcher(self.deployments(&namespace), watcher::Config::default()));
-        let mut listed = BTreeSet::new();
-        loop {
-            match events.try_next().await {
-                Ok(Some(watcher::Event::Init)) => listed.clear(),
-                Ok(Some(watcher::Event::InitApply(deployment))) => {
-                    listed.insert(deployment.name_any());
-                    self.tell(&namespace, &deployment.name_any(), Observed::Found(Arc::new(slim(deployment))));
-                }
-                Ok(Some(watcher::Event::InitDone)) => {
-                    let missing = self.watched.keys().filter(|(of, name)| *of == namespace && !listed.contains(name));
-                    missing.for_each(|(_, name)| self.tell(&namespace, name, Observed::Missing));
-                    latch.set("watched");
-                }
-                Ok(Some(watcher::Event::Apply(deployment))) => {
-                    self.tell(&namespace, &deployment.name_any(), Observed::Found(Arc::new(slim(deployment))));
-                    latch.set("watched");
-                }
-                Ok(Some(watcher::Event::Delete(deployment))) => {
-                    self.tell(&namespace, &deployment.name_any(), Observed::Missing);
-                }
-                // It begins anew by itself, from where it was if it can.
-                Err(error) => {
-                    latch.unset(format!("Deployments in {namespace} cannot be watched: {error}"));
-                    tokio::time::sleep(WATCH_PAUSE).await;
-                }
-                Ok(None) => return,
-            }
-        }
+    /// Tells when something of a target has changed.
+    pub(crate) fn changes(&self, target: &Target) -> watch::Receiver<()> {
+        self.watches.changes(target)
     }
 
-    fn tell(&self, namespace: &str, name: &str, observed: Observed) {
-        if let Some(sender) = self.watched.get(&(namespace.to_owned(), name.to_owned())) {
-            sender.send_replace(observed);
-        }
+    /// What the watches have of a target.
+    pub(crate) fn snapshot(&self, target: &Target) -> Snapshot {
+        self.watches.snapshot(target)
     }
 
-    /// What the watch has of a target, now and from now on.
-    pub(crate) fn observe(&self, target: &Target) -> watch::Receiver<Observed> {
-        // All targets are watched; one that is not has nothing to tell.
-        self.watched.get(&place(target)).map_or_else(|| watch::Sender::default().subscribe(), watch::Sender::subscribe)
+    /// What the watches have of an `ArgoCD` Application, now and from now on.
+    pub(crate) fn application(&self, namespace: &str, name: &str) -> watch::Receiver<Option<Application>> {
+        self.watches.application(namespace, name)
     }
 
     /// Reads a target's Deployment, from the API server itself; none if there is none.
     ///
     /// # Errors
     /// The API server does not answer, or refuses to.
-    pub(crate) async fn get(&self, target: &Target) -> anyhow::Result<Option<Deployment>> {
+    pub(crate) async fn get(&self, target: &Target) -> Result<Option<Deployment>, RequestError> {
         let api = self.deployments(&target.namespace);
-        let found = tokio::time::timeout(REQUEST_TIMEOUT, api.get_opt(&target.deployment)).await;
-        found.map_err(|_| anyhow!("the API server did not answer within {REQUEST_TIMEOUT:?}"))?.map_err(Into::into)
+        in_time(api.get_opt(&target.deployment)).await
     }
 
     /// Sets the image of a target's container, only if the Deployment is still the very one that was read.
+    ///
+    /// # Errors
+    /// It is another one by now, or the API server does not answer, or refuses to.
     pub(crate) async fn set_image(
         &self,
         target: &Target,
         read: &Deployment,
         image: &str,
+        change_cause: &str,
     ) -> Result<Deployment, PatchError> {
-        let patch = image_patch(read, &target.container, image).ok_or(PatchError::Conflict)?;
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = image_patch(read, &target.container, image, change_cause).ok_or(PatchError::Conflict)?;
         let api = self.deployments(&target.namespace);
         let patch: Patch<()> = Patch::Json(patch);
-        let request = api.patch(&target.deployment, &params, &patch);
-        match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
-            Ok(Ok(deployment)) => Ok(deployment),
-            Ok(Err(kube::Error::Api(status))) => Err(match status.code {
-                // 422 is a failed test as well as a value that is refused: reading again tells which.
-                409 => PatchError::Conflict,
-                400..=428 if status.code != 408 => {
-                    PatchError::Refused { reason: status.reason.clone(), message: status.message.clone() }
-                }
-                _ => PatchError::Unavailable(anyhow!("the API server answered {}: {}", status.code, status.message)),
-            }),
-            Ok(Err(error)) => Err(PatchError::Unavailable(error.into())),
-            Err(_) => Err(PatchError::Unavailable(anyhow!("the API server did not answer within {REQUEST_TIMEOUT:?}"))),
+        in_time(api.patch(&target.deployment, &as_us(), &patch)).await.map_err(|error| match error {
+            RequestError::Refused { code: 409, .. } => PatchError::Conflict,
+            other => PatchError::Request(other),
+        })
+    }
+
+    /// Writes an event on a target's Deployment, once.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses to.
+    pub(crate) async fn note(&self, target: &Target, note: Note) -> Result<(), RequestError> {
+        let Target { namespace, deployment, .. } = target;
+        let uid = match self.snapshot(target).deployment {
+            crate::observed::Observed::Found(found) => found.metadata.uid.clone(),
+            _ => None,
+        };
+        let at = note.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let event = json!({
+            "metadata": {"name": note.name, "namespace": namespace},
+            "involvedObject": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": namespace, "name": deployment, "uid": uid},
+            "type": if note.warning { "Warning" } else { "Normal" },
+            "reason": note.reason,
+            // The API server takes 1,024 bytes.
+            "message": shortened(&note.message, 1_000),
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": FIELD_MANAGER,
+            "firstTimestamp": at,
+            "lastTimestamp": at,
+            "count": 1,
+        });
+        let event: Event = serde_json::from_value(event).map_err(|error| RequestError::Unavailable(error.into()))?;
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match in_time(api.create(&params, &event)).await {
+            Ok(_) | Err(RequestError::Refused { code: 409, .. }) => Ok(()),
+            Err(error) => Err(error),
         }
+    }
+
+    /// The last lines of a container's log.
+    ///
+    /// # Errors
+    /// The API server or the node does not answer, or refuses to.
+    pub(crate) async fn log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        previous: bool,
+    ) -> Result<String, RequestError> {
+        let api: Api<ApiPod> = Api::namespaced(self.client.clone(), namespace);
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            previous,
+            tail_lines: i64::try_from(MAX_LINES).ok(),
+            limit_bytes: Some(MAX_LOG_BYTES),
+            ..LogParams::default()
+        };
+        in_time(api.logs(pod, &params)).await
+    }
+
+    /// Whether there is an `ArgoCD` Application.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses to.
+    pub(crate) async fn has_application(&self, namespace: &str, name: &str) -> Result<bool, RequestError> {
+        Ok(in_time(applications(&self.client, namespace).get_opt(name)).await?.is_some())
+    }
+
+    /// Asks `ArgoCD` to look at an Application now.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses to.
+    pub(crate) async fn refresh_application(&self, namespace: &str, name: &str) -> Result<(), RequestError> {
+        let patch = json!({"metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}}});
+        let api = applications(&self.client, namespace);
+        in_time(api.patch(name, &as_us(), &Patch::Merge(&patch))).await.map(|_| ())
     }
 
     fn deployments(&self, namespace: &str) -> Api<Deployment> {
@@ -171,36 +221,69 @@ impl Cluster {
     }
 }
 
-fn place(target: &Target) -> Place {
-    (target.namespace.clone(), target.deployment.clone())
+/// The Applications of `ArgoCD` in a namespace.
+fn applications(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"));
+    Api::namespaced_with(client.clone(), namespace, &kind)
 }
 
-/// Without what only the API server needs, which is the larger part.
-fn slim(mut deployment: Deployment) -> Deployment {
-    deployment.metadata.managed_fields = None;
-    deployment
+fn as_us() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
+    let unavailable = |error: anyhow::Error| RequestError::Unavailable(error.context("Kubernetes"));
+    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(kube::Error::Api(status))) => Err(match status.code {
+            // Too many requests and time-outs are no answer.
+            400..=428 if status.code != 408 => RequestError::Refused {
+                code: status.code,
+                reason: status.reason.clone(),
+                message: status.message.clone(),
+            },
+            code => unavailable(anyhow!("the API server answered {code}: {}", status.message)),
+        }),
+        Ok(Err(error)) => Err(unavailable(error.into())),
+        Err(_) => Err(unavailable(anyhow!("the API server did not answer within {REQUEST_TIMEOUT:?}"))),
+    }
+}
+
+fn shortened(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// When we last wrote to a Deployment that was read from the API server, by its clock.
 pub(crate) fn written_at(deployment: &Deployment) -> Option<DateTime<Utc>> {
     let entries = deployment.metadata.managed_fields.as_deref().unwrap_or_default();
     let ours = entries.iter().filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-    let seconds = ours.filter_map(|entry| Some(entry.time.as_ref()?.0.as_second())).max()?;
+    let seconds = ours.filter_map(|entry| entry.time.as_ref().map(|Time(time)| time.as_second())).max()?;
     DateTime::from_timestamp(seconds, 0)
 }
 
 /// A JSON Patch that sets one container's image. Its tests hold the Deployment to what was read: the generation changes with
 /// every change of the specification, and never comes back.
-fn image_patch(read: &Deployment, container: &str, image: &str) -> Option<JsonPatch> {
+fn image_patch(read: &Deployment, container: &str, image: &str, change_cause: &str) -> Option<JsonPatch> {
     let containers = &read.spec.as_ref()?.template.spec.as_ref()?.containers;
     let index = containers.iter().position(|c| c.name == container)?;
-    let path = |rest: &str| PointerBuf::parse(format!("/spec/template/spec/containers/{index}{rest}")).ok();
+    let path = |path: &str| PointerBuf::parse(path.to_owned()).ok();
+    let in_container = |rest: &str| path(&format!("/spec/template/spec/containers/{index}{rest}"));
     let test = |path, value: Value| PatchOperation::Test(TestOperation { path, value });
-    Some(JsonPatch(vec![
-        test(PointerBuf::parse("/metadata/generation").ok()?, read.metadata.generation?.into()),
-        test(path("/name")?, container.into()),
-        PatchOperation::Replace(ReplaceOperation { path: path("/image")?, value: image.into() }),
-    ]))
+    let mut patch = vec![
+        test(path("/metadata/generation")?, read.metadata.generation?.into()),
+        test(in_container("/name")?, container.into()),
+        PatchOperation::Replace(ReplaceOperation { path: in_container("/image")?, value: image.into() }),
+    ];
+    if read.metadata.annotations.is_some() {
+        let path = path(&format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1")))?;
+        patch.push(PatchOperation::Add(AddOperation { path, value: change_cause.into() }));
+    } else {
+        // Nobody else's annotations may have come meanwhile.
+        patch.push(test(path("/metadata/resourceVersion")?, read.metadata.resource_version.clone()?.into()));
+        let value = json!({ CHANGE_CAUSE: change_cause });
+        patch.push(PatchOperation::Add(AddOperation { path: path("/metadata/annotations")?, value }));
+    }
+    Some(JsonPatch(patch))
 }
 
 #[cfg(test)]
@@ -211,21 +294,28 @@ mod tests {
 
     #[test]
     fn a_patch_holds_the_deployment_to_what_was_read() {
-        let deployment: Deployment = serde_json::from_value(json!({
-            "metadata": {"generation": 7},
+        let mut deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"generation": 7, "resourceVersion": "99", "annotations": {}},
             "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "a"}, {"name": "b", "image": "x/y:v1"}]}}},
         }))
         .unwrap();
-        let patch = image_patch(&deployment, "b", "x/y:v2").unwrap();
-        assert_eq!(
-            serde_json::to_value(&patch).unwrap(),
-            json!([
-                {"op": "test", "path": "/metadata/generation", "value": 7},
-                {"op": "test", "path": "/spec/template/spec/containers/1/name", "value": "b"},
-                {"op": "replace", "path": "/spec/template/spec/containers/1/image", "value": "x/y:v2"},
-            ])
+        let of = |deployment: &Deployment| {
+            serde_json::to_value(image_patch(deployment, "b", "x/y:v2", "because").unwrap()).unwrap()
+        };
+        let mut expected = vec![
+            json!({"op": "test", "path": "/metadata/generation", "value": 7}),
+            json!({"op": "test", "path": "/spec/template/spec/containers/1/name", "value": "b"}),
+            json!({"op": "replace", "path": "/spec/template/spec/containers/1/image", "value": "x/y:v2"}),
+            json!({"op": "add", "path": "/metadata/annotations/kubernetes.io~1change-cause", "value": "because"}),
+        ];
+        assert_eq!(of(&deployment), json!(expected));
+        deployment.metadata.annotations = None;
+        expected[3] = json!({"op": "test", "path": "/metadata/resourceVersion", "value": "99"});
+        expected.push(
+            json!({"op": "add", "path": "/metadata/annotations", "value": {"kubernetes.io/change-cause": "because"}}),
         );
-        assert_eq!(image_patch(&deployment, "c", "x/y:v2"), None);
+        assert_eq!(of(&deployment), json!(expected));
+        assert_eq!(image_patch(&deployment, "c", "x/y:v2", "because"), None);
     }
 
     #[test]

@@ -1,54 +1,52 @@
 //! Carries out the requests of one target: sets the image, watches the rollout, reports the verdict.
 //!
-//! Everything that matters is in the rollout's log before it is done, so that whoever gets the request after a crash goes on
-//! where it was left.
+//! The state in the rollout's log is where the next step begins. Everything that matters is written there before it is done,
+//! so that whoever gets the request after a crash goes on where it was left.
+
+mod evidence;
+mod follow;
+mod gates;
+mod rollback;
+mod set;
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use anyhow::anyhow;
 use events::{DeployRequested, Diagnosis, RolloutState};
-use k8s_openapi::api::apps::v1::Deployment;
 use runtime::{
     bus::{Bus, Delivery, Failure, Handler},
     shutdown::Shutdown,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::{
-    cluster::{Cluster, Observed, PatchError, written_at},
+    cluster::{Cluster, Note, RequestError},
     config::Target,
     diagnosis,
+    history::History,
     metrics::Metrics,
-    progress::{Expectation, Observation, Phase, image_of, observe, same_image},
+    observed::Observed,
     rollout_log::RolloutLog,
+    smoke::Prober,
 };
 
-/// The pause before a Deployment that was changed under our hands is read again.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
+/// The pause before something that was changed under our hands is read again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the API server may refuse before it is believed: after a restart it knows nobody's rights for a moment.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Executes the rollouts of one target, one at a time.
 pub(crate) struct Executor {
     pub(crate) bus: Bus,
     pub(crate) cluster: Cluster,
+    pub(crate) history: History,
+    pub(crate) prober: Prober,
     pub(crate) target: Arc<Target>,
     pub(crate) metrics: Metrics,
     pub(crate) shutdown: Shutdown,
-}
-
-/// How a rollout ends.
-struct Verdict {
-    state: RolloutState,
-    detail: String,
-    diagnosis: Option<Diagnosis>,
-}
-
-impl Verdict {
-    fn succeeded(detail: String) -> Self {
-        Self { state: RolloutState::Succeeded, detail, diagnosis: None }
-    }
-
-    fn failed(state: RolloutState, diagnosis: Diagnosis) -> Self {
-        Self { state, detail: diagnosis.summary.clone(), diagnosis: Some(diagnosis) }
-    }
+    /// Where people find the rollout.
+    pub(crate) gateway_url: Option<Arc<str>>,
 }
 
 impl Handler for Executor {
@@ -56,213 +54,198 @@ impl Handler for Executor {
 
     /// Requests wait on the bus while the cluster is away.
     async fn ready(&self) {
-        let mut observed = self.cluster.observe(&self.target);
-        // An error means that nothing watches any more, that is, the end.
-        let _ = observed.wait_for(|observed| !matches!(observed, Observed::Unknown)).await;
-        while self.cluster.get(&self.target).await.is_err() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut changes = self.cluster.changes(&self.target);
+        while matches!(self.cluster.snapshot(&self.target).deployment, Observed::Unknown) {
+            // What refuses to be watched may still be asked.
+            let refused = matches!(self.cluster.get(&self.target).await, Err(RequestError::Refused { .. }));
+            if refused {
+                return;
+            }
+            let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
+        }
+        while matches!(self.cluster.get(&self.target).await, Err(RequestError::Unavailable(_))) {
+            sleep(Duration::from_secs(1)).await;
         }
     }
 
     async fn handle(&self, batch: Vec<Delivery<DeployRequested>>) -> Vec<Result<(), Failure>> {
         let mut results = Vec::with_capacity(batch.len());
         for delivery in batch {
-            results.push(self.roll_out(&delivery.event).await);
+            results.push(self.roll_out(&delivery).await);
         }
         results
     }
 }
 
 impl Executor {
-    async fn roll_out(&self, request: &DeployRequested) -> Result<(), Failure> {
+    /// Carries out one request, from wherever it stands.
+    async fn roll_out(&self, delivery: &Delivery<DeployRequested>) -> Result<(), Failure> {
+        let request = &delivery.event;
         let mut log = RolloutLog::open(self.bus.clone(), request).await?;
-        if log.last().state.is_terminal() {
-            return Ok(());
+        let ended_before = log.last().state.is_terminal();
+        if !ended_before {
+            let state = log.last().state;
+            tracing::info!(
+                build.id = %request.build_id, target = %self.target.name, image = request.image, %state, "rollout begins"
+            );
         }
-        tracing::info!(
-            build.id = %request.build_id, target = %self.target.name, image = request.image, state = %log.last().state,
-            "rollout begins"
-        );
-        let verdict = match self.set_image(&mut log).await? {
-            Ok(expected) => self.watch(&mut log, &expected).await?,
-            Err(verdict) => verdict,
-        };
-        self.conclude(&mut log, verdict).await
-    }
-
-    /// Sets the image, unless it is set already; what to expect then, or why it cannot be.
-    async fn set_image(&self, log: &mut RolloutLog) -> Result<Result<Expectation, Verdict>, Failure> {
-        loop {
-            let Some(read) = self.cluster.get(&self.target).await.map_err(Failure::Unavailable)? else {
-                return Ok(Err(Verdict::failed(RolloutState::Failed, diagnosis::no_deployment(&self.target))));
-            };
-            let Some(current) = image_of(&read, &self.target.container).map(str::to_owned) else {
-                return Ok(Err(Verdict::failed(RolloutState::Failed, diagnosis::no_container(&self.target))));
-            };
-            if log.last().state == RolloutState::Progressing {
-                // It was set before we were interrupted. Whether it still is, is for the watch to judge.
-                return Ok(Ok(self.expectation(log, &read)));
-            }
-            self.note_patching(log, &current).await?;
-            let image = log.last().image.clone();
-            if same_image(&current, &image) {
-                self.note_progressing(log, &read, "the image is set").await?;
-                return Ok(Ok(self.expectation(log, &read)));
-            }
-            match self.cluster.set_image(&self.target, &read, &image).await {
-                Ok(written) => {
-                    tracing::info!(target = %self.target.name, image, "image set");
-                    self.note_progressing(log, &written, "the image is set").await?;
-                    return Ok(Ok(self.expectation(log, &written)));
-                }
-                Err(PatchError::Conflict) => {}
-                Err(PatchError::Unavailable(error)) => return Err(Failure::Unavailable(error)),
-                Err(PatchError::Refused { reason, message }) => {
-                    let again = self.cluster.get(&self.target).await.map_err(Failure::Unavailable)?;
-                    let same = again.is_some_and(|again| again.metadata.generation == read.metadata.generation);
-                    if same {
-                        let diagnosis = diagnosis::refused(&reason, &message);
-                        return Ok(Err(Verdict::failed(RolloutState::Failed, diagnosis)));
-                    }
-                }
-            }
-            tokio::time::sleep(CONFLICT_PAUSE).await;
-        }
-    }
-
-    /// Before the image is set: what stood there, and until when the rollout may take.
-    async fn note_patching(&self, log: &mut RolloutLog, current: &str) -> Result<(), Failure> {
-        let last = log.last();
-        let ours = same_image(current, &last.image);
-        // Interrupted after the write, the image before it is in the log and no longer in the cluster.
-        if last.state == RolloutState::Patching && (ours || last.previous_image.as_deref() == Some(current)) {
-            return Ok(());
-        }
-        let deadline = TimeDelta::from_std(self.target.deadline).unwrap_or(TimeDelta::MAX);
-        log.advance(RolloutState::Patching, |change| {
-            change.detail = Some(format!("the image is {current}"));
-            change.previous_image = Some(current.to_owned());
-            change.deadline_at = change.deadline_at.or_else(|| Utc::now().checked_add_signed(deadline));
-        })
-        .await
-    }
-
-    async fn note_progressing(&self, log: &mut RolloutLog, now: &Deployment, detail: &str) -> Result<(), Failure> {
-        log.advance(RolloutState::Progressing, |change| {
-            change.detail = Some(detail.to_owned());
-            change.generation = now.metadata.generation;
-        })
-        .await
-    }
-
-    fn expectation(&self, log: &RolloutLog, read: &Deployment) -> Expectation {
-        let last = log.last();
-        Expectation {
-            container: self.target.container.clone(),
-            image: last.image.clone(),
-            generation: last.generation.unwrap_or(0),
-            since: written_at(read).unwrap_or(last.started_at),
-        }
-    }
-
-    /// Follows the rollout to its end.
-    async fn watch(&self, log: &mut RolloutLog, expected: &Expectation) -> Result<Verdict, Failure> {
-        let mut observed = self.cluster.observe(&self.target);
-        let deadline = log.last().deadline_at.unwrap_or_else(Utc::now);
-        loop {
-            let now = observed.borrow_and_update().clone();
-            match now {
-                Observed::Unknown => {}
-                // From before our write.
-                Observed::Found(deployment) if deployment.metadata.generation < Some(expected.generation) => {}
-                Observed::Found(deployment) => {
-                    let seen = observe(&deployment, expected);
-                    self.note_progress(log, &seen).await?;
-                    // What a watch has may be old: the last word is the API server's.
-                    if !matches!(seen.phase, Phase::Waiting(_))
-                        && let Ok(verdict) = self.judge_now(expected).await?
-                    {
-                        return Ok(verdict);
-                    }
-                }
-                Observed::Missing => {
-                    if let Ok(verdict) = self.judge_now(expected).await? {
-                        return Ok(verdict);
-                    }
-                }
-            }
-            tokio::select! {
-                changed = observed.changed() => if changed.is_err() { return Err(Failure::Interrupted) },
-                () = self.shutdown.begun() => return Err(Failure::Interrupted),
-                () = tokio::time::sleep(until(deadline)) => return self.at_deadline(expected).await,
+        while !log.last().state.is_terminal() {
+            match log.last().state {
+                RolloutState::Accepted => self.begin(&mut log, delivery).await?,
+                RolloutState::Patching => self.set_image(&mut log).await?,
+                RolloutState::Progressing => self.watch(&mut log).await?,
+                RolloutState::SmokeTesting => self.smoke_test(&mut log).await?,
+                RolloutState::AwaitingArgocd => self.await_argocd(&mut log).await?,
+                RolloutState::RollingBack => self.roll_back(&mut log).await?,
+                RolloutState::Rejected
+                | RolloutState::Superseded
+                | RolloutState::Succeeded
+                | RolloutState::Failed
+                | RolloutState::RolledBack
+                | RolloutState::Reverted => break,
             }
         }
-    }
-}
-
-impl Executor {
-    /// Judges the Deployment as the API server has it now: a verdict, or what is still waited for.
-    async fn judge_now(&self, expected: &Expectation) -> Result<Result<Verdict, String>, Failure> {
-        let Some(deployment) = self.cluster.get(&self.target).await.map_err(Failure::Unavailable)? else {
-            return Ok(Ok(Verdict::failed(RolloutState::Failed, diagnosis::no_deployment(&self.target))));
-        };
-        let Observation { phase, progress } = observe(&deployment, expected);
-        let failed = |diagnosis| Ok(Ok(Verdict::failed(RolloutState::Failed, diagnosis)));
-        match phase {
-            Phase::Waiting(what) => Ok(Err(what)),
-            Phase::Complete => Ok(Ok(Verdict::succeeded(format!(
-                "all {} pods have the new version and are available",
-                progress.updated
-            )))),
-            Phase::Broken { cause, message } => failed(diagnosis::given_up(&cause, &message)),
-            Phase::Replaced { image } => Ok(Ok(Verdict::failed(RolloutState::Reverted, diagnosis::replaced(&image)))),
-            Phase::NoContainer => failed(diagnosis::no_container(&self.target)),
+        if !ended_before {
+            self.count(&log);
         }
+        self.note(&log).await;
+        Ok(())
     }
 
-    /// The time is up: a rollout that is done by now has succeeded all the same, every other has failed.
-    async fn at_deadline(&self, expected: &Expectation) -> Result<Verdict, Failure> {
-        Ok(match self.judge_now(expected).await? {
-            Ok(verdict) => verdict,
-            Err(what) => {
-                let diagnosis = diagnosis::deadline_exceeded(self.target.deadline, &what);
-                Verdict::failed(RolloutState::Failed, diagnosis)
+    /// Closes what need not be done any more: a newer request waits, or something speaks against this one by now.
+    async fn begin(&self, log: &mut RolloutLog, delivery: &Delivery<DeployRequested>) -> Result<(), Failure> {
+        let request = &delivery.event;
+        let subject = DeployRequested::subject_of(&request.target);
+        let newest = self.bus.read_last::<DeployRequested>(&subject).await;
+        let newest = newest.map_err(|error| Failure::Unavailable(anyhow!(error)))?;
+        if let Some((_, newer)) = newest.filter(|(sequence, _)| *sequence > delivery.sequence) {
+            let reason = format!("a newer build takes its place: {} with {}", newer.build_id, newer.image);
+            return log
+                .advance(RolloutState::Superseded, |change| {
+                    change.detail = Some(reason.clone());
+                    change.reason = Some(reason);
+                })
+                .await;
+        }
+        let standing = self.history.standing(&self.target.name).await?;
+        let snapshot = self.cluster.snapshot(&self.target);
+        let running = snapshot.image(&self.target.container);
+        let objection = standing.objection(&request.image, running, request.build_id).filter(|_| !request.forced);
+        match objection {
+            Some(reason) => {
+                log.advance(RolloutState::Rejected, |change| {
+                    change.detail = Some(reason.clone());
+                    change.reason = Some(reason);
+                })
+                .await
             }
-        })
+            None => self.set_image(log).await,
+        }
     }
 
-    /// Tells new counts of pods.
-    async fn note_progress(&self, log: &mut RolloutLog, seen: &Observation) -> Result<(), Failure> {
-        if log.last().progress == Some(seen.progress) {
-            return Ok(());
+    /// The rollout will not be done: goes back, if something was set and there is a way back.
+    async fn fail(&self, log: &mut RolloutLog, diagnosis: Diagnosis) -> Result<(), Failure> {
+        let mut detail = diagnosis.summary.clone();
+        if log.last().set_at.is_some() && self.target.rollback {
+            let standing = self.history.standing(&self.target.name).await?;
+            match standing.way_back(&log.last().image, log.last().previous_image.as_deref()) {
+                Some(image) => return self.begin_rollback(log, diagnosis, image).await,
+                None => detail.push_str("; there is no image to go back to"),
+            }
         }
-        log.advance(RolloutState::Progressing, |change| change.progress = Some(seen.progress)).await
+        self.conclude(log, RolloutState::Failed, detail, Some(diagnosis)).await
     }
 
     /// Tells the verdict, once.
-    async fn conclude(&self, log: &mut RolloutLog, verdict: Verdict) -> Result<(), Failure> {
-        let Verdict { state, detail, diagnosis } = verdict;
-        log.advance(state, |change| {
-            change.reason = diagnosis.as_ref().map(|diagnosis| diagnosis.summary.clone());
+    async fn conclude(
+        &self,
+        log: &mut RolloutLog,
+        verdict: RolloutState,
+        detail: String,
+        diagnosis: Option<Diagnosis>,
+    ) -> Result<(), Failure> {
+        log.advance(verdict, |change| {
+            change.reason = (verdict != RolloutState::Succeeded).then(|| detail.clone());
             change.detail = Some(detail);
             change.diagnosis = diagnosis;
+            change.trouble_since = None;
         })
-        .await?;
+        .await
+    }
+
+    /// Metrics and log lines of a rollout that has just ended.
+    fn count(&self, log: &RolloutLog) {
         let last = log.last();
-        let labels = [self.target.name.as_str(), state.as_str()];
+        let labels = [self.target.name.as_str(), last.state.as_str()];
         let took = (last.at - last.started_at).to_std().unwrap_or_default();
         self.metrics.rollouts.with_label_values(&labels).inc();
         self.metrics.duration.with_label_values(&labels).observe(took.as_secs_f64());
-        let detail = last.detail.as_deref().unwrap_or_default();
-        if state == RolloutState::Succeeded {
+        let (state, detail) = (last.state, last.detail.as_deref().unwrap_or_default());
+        if matches!(state, RolloutState::Succeeded | RolloutState::Superseded) {
             tracing::info!(build.id = %last.build_id, target = %self.target.name, image = last.image, "rollout {state}: {detail}");
         } else {
             tracing::error!(build.id = %last.build_id, target = %self.target.name, image = last.image, "rollout {state}: {detail}");
         }
-        Ok(())
     }
-}
 
-fn until(time: DateTime<Utc>) -> Duration {
-    (time - Utc::now()).to_std().unwrap_or_default()
+    /// Tells the verdict where people look who know nothing of us: as an event on the Deployment. It is told again after a
+    /// crash, under the same name, and so not twice.
+    async fn note(&self, log: &RolloutLog) {
+        let last = log.last();
+        let reason = match last.state {
+            RolloutState::Succeeded => "RolloutSucceeded",
+            RolloutState::Failed => "RolloutFailed",
+            RolloutState::RolledBack => "RolloutRolledBack",
+            RolloutState::Reverted => "RolloutReverted",
+            _ => return,
+        };
+        let detail = last.detail.as_deref().unwrap_or_default();
+        let link = self.gateway_url.as_ref();
+        let link = link
+            .map_or_else(String::new, |url| format!(" ({}/api/builds/{})", url.trim_end_matches('/'), last.build_id));
+        let note = Note {
+            name: format!("{}.{}", self.target.deployment, last.build_id),
+            reason,
+            warning: last.state != RolloutState::Succeeded,
+            message: format!("{}{link}: {detail}", last.image),
+            at: last.at,
+        };
+        match self.cluster.note(&self.target, note).await {
+            Ok(()) => {}
+            Err(RequestError::Refused { message, .. }) => {
+                tracing::warn!(target = %self.target.name, "the verdict is not among the Deployment's events: {message}");
+            }
+            Err(RequestError::Unavailable(error)) => {
+                tracing::warn!(target = %self.target.name, "the verdict is not among the Deployment's events: {error:#}");
+            }
+        }
+    }
+
+    /// Asks the API server, and believes a refusal only if it lasts. The diagnosis then.
+    async fn insist<T, F: Future<Output = Result<T, RequestError>>>(
+        &self,
+        request: impl Fn() -> F,
+    ) -> Result<Result<T, Diagnosis>, Failure> {
+        let begun = Instant::now();
+        loop {
+            match request().await {
+                Ok(result) => return Ok(Ok(result)),
+                Err(RequestError::Unavailable(error)) => return Err(Failure::Unavailable(error)),
+                Err(RequestError::Refused { code, reason, message }) => {
+                    let may_pass = matches!(code, 401 | 403);
+                    if !may_pass || begun.elapsed() >= REFUSAL_PATIENCE {
+                        return Ok(Err(diagnosis::refused(&reason, &message)));
+                    }
+                }
+            }
+            self.pause(10 * PAUSE).await?;
+        }
+    }
+
+    async fn pause(&self, pause: Duration) -> Result<(), Failure> {
+        tokio::select! {
+            () = sleep(pause) => Ok(()),
+            () = self.shutdown.begun() => Err(Failure::Interrupted),
+        }
+    }
 }

@@ -2,15 +2,24 @@
 //! the rollout, and reports a verdict that is true.
 
 mod app;
+mod argocd;
 mod cluster;
 mod config;
 mod diagnosis;
 mod executor;
+mod history;
+mod judge;
+mod managers;
 mod metrics;
+mod observed;
 mod plan;
 mod planner;
 mod progress;
+mod redact;
 mod rollout_log;
+mod smoke;
+mod standing;
+mod trouble;
 
 use std::process::ExitCode;
 
@@ -29,6 +38,6 @@ fn main() -> ExitCode {
         Some(Command::Provision(args)) => {
             runtime::process::run_command("deployer", cli.common, |bus| app::provision(bus, targets, args))
         }
-        None => runtime::process::run("deployer", cli.common, |process| app::run(targets, process)),
+        None => runtime::process::run("deployer", cli.common, |process| app::run(targets, cli.gateway_url, process)),
     }
 }

@@ -23,7 +23,13 @@ pub(crate) enum Judgement {
 }
 
 /// Decides for every target that a build is for. There is always at least one decision, so that nobody waits for nothing.
-pub(crate) fn plan(build: &BuildFinished, targets: &[Target]) -> Vec<Decision> {
+///
+/// `objection` says what speaks against an image at one target; a person who forces the build overrules it.
+pub(crate) fn plan(
+    build: &BuildFinished,
+    targets: &[Target],
+    objection: impl Fn(&Target, &str) -> Option<String>,
+) -> Vec<Decision> {
     let reject =
         |target: Option<TargetName>, reason: String| Decision { target, verdict: Judgement::Reject { reason } };
     let image: ImageReference = match build.image.parse() {
@@ -39,7 +45,15 @@ pub(crate) fn plan(build: &BuildFinished, targets: &[Target]) -> Vec<Decision> {
         return vec![reject(None, reason)];
     }
     let verdict = judge(build, &image);
-    let decide = |target: &&Target| Decision { target: Some(target.name.clone()), verdict: verdict.clone() };
+    let decide = |target: &&Target| {
+        let verdict = match &verdict {
+            Judgement::Accept { image } if build.forced.is_none() => {
+                objection(target, image).map_or_else(|| verdict.clone(), |reason| Judgement::Reject { reason })
+            }
+            other => other.clone(),
+        };
+        Decision { target: Some(target.name.clone()), verdict }
+    };
     takers.iter().map(decide).collect()
 }
 
@@ -66,7 +80,7 @@ fn judge(build: &BuildFinished, image: &ImageReference) -> Judgement {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use events::{BuildId, V1};
+    use events::{BuildId, Forced, V1};
 
     use super::*;
 
@@ -82,6 +96,7 @@ mod tests {
             commit: None,
             branch: None,
             url: None,
+            forced: None,
             received_at: DateTime::UNIX_EPOCH,
         }
     }
@@ -103,7 +118,21 @@ mod tests {
                 Judgement::Reject { reason } => format!("{target} rejects: {reason}"),
             }
         };
-        plan(build, &targets()).into_iter().map(words).collect()
+        let objection = |target: &Target, image: &str| {
+            (target.name.as_str() == "two" && image.contains("v1-")).then(|| "too old".to_owned())
+        };
+        plan(build, &targets(), objection).into_iter().map(words).collect()
+    }
+
+    #[test]
+    fn one_target_may_object_unless_a_person_forces_the_build() {
+        let old = build("a/b:v1-abcd");
+        assert_eq!(said(&old), ["one accepts a/b:v1-abcd", "two rejects: too old"]);
+        let forced = Some(Forced { by: "ana".to_owned(), reason: "the newer one is broken".to_owned() });
+        let forced = BuildFinished { forced, ..old };
+        assert_eq!(said(&forced), ["one accepts a/b:v1-abcd", "two accepts a/b:v1-abcd"]);
+        let failed = BuildFinished { status: BuildStatus::Failure, ..forced };
+        assert!(said(&failed)[0].starts_with("one rejects: the build ended with failure"));
     }
 
     #[test]

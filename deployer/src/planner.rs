@@ -8,7 +8,9 @@ use events::{BuildFinished, DeployRequested, RolloutChanged, RolloutState, V1};
 use runtime::bus::{Bus, Delivery, Failure, Handler, PublishError};
 
 use crate::{
+    cluster::Cluster,
     config::Target,
+    history::History,
     metrics::Metrics,
     plan::{Decision, Judgement, plan},
 };
@@ -19,6 +21,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// Plans one build after the other.
 pub(crate) struct Planner {
     pub(crate) bus: Bus,
+    pub(crate) cluster: Cluster,
+    pub(crate) history: History,
     pub(crate) targets: Arc<Vec<Target>>,
     pub(crate) metrics: Metrics,
 }
@@ -37,7 +41,12 @@ impl Handler for Planner {
 
 impl Planner {
     async fn plan(&self, build: &BuildFinished) -> Result<(), Failure> {
-        let decisions = plan(build, &self.targets);
+        let standings = self.history.standings().await?;
+        let objection = |target: &Target, image: &str| {
+            let snapshot = self.cluster.snapshot(target);
+            standings.of(&target.name).objection(image, snapshot.image(&target.container), build.id)
+        };
+        let decisions = plan(build, &self.targets, objection);
         let planned = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
         for decision in decisions {
             self.carry_out(build, decision, planned).await?;
@@ -64,7 +73,8 @@ impl Planner {
             Err(error) => return Err(Failure::Unavailable(anyhow::Error::new(error).context("telling ROLLOUTS"))),
         }
         if let (Some(target), Judgement::Accept { image }) = (decision.target, decision.verdict) {
-            let request = DeployRequested { v: V1, build_id: build.id, target, image, requested_at: now };
+            let forced = build.forced.is_some();
+            let request = DeployRequested { v: V1, build_id: build.id, target, image, forced, requested_at: now };
             let told = self.bus.publish(&request, WITHIN).await.context("asking for the deploy");
             told.map_err(Failure::Unavailable)?;
         }
@@ -78,22 +88,10 @@ fn first_change(build: &BuildFinished, decision: &Decision, planned: u32, now: D
         Judgement::Reject { reason } => (RolloutState::Rejected, build.image.clone(), Some(reason.clone())),
     };
     RolloutChanged {
-        v: V1,
-        build_id: build.id,
-        target: decision.target.clone(),
-        step: 0,
-        state,
-        at: now,
         detail: reason.clone().or_else(|| Some("waits for its turn".to_owned())),
         reason,
-        image,
-        previous_image: None,
-        started_at: now,
-        deadline_at: None,
-        generation: None,
-        progress: None,
-        diagnosis: None,
         build: Some(build.clone()),
         planned: Some(planned),
+        ..RolloutChanged::first(build.id, decision.target.clone(), state, image, now)
     }
 }

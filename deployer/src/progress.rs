@@ -1,11 +1,16 @@
 //! What the cluster says of a rollout: done, not yet, broken, or no longer ours. Pure.
 //!
-//! The rules are those of `kubectl rollout status` (kubectl's `rollout_status.go`), in its order, and more:
-//! the generation is the one that our write made, the image has to be still ours, and an old condition does not count.
+//! The rules are those of `kubectl rollout status` (kubectl's `rollout_status.go`), in its order, and more: the generation is
+//! the one that our write made, the image has to be still ours, an old condition does not count, and the pods have to say the
+//! same as the Deployment.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::{ImageReference, Progress};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus};
+
+use crate::observed::{Observed, Snapshot};
 
 /// What we set, and since when.
 #[derive(Clone, Debug)]
@@ -16,30 +21,43 @@ pub(crate) struct Expectation {
     pub(crate) image: String,
     /// The generation of the Deployment that our write made.
     pub(crate) generation: i64,
-    /// When we wrote it, by the API server's clock.
-    pub(crate) since: DateTime<Utc>,
+    /// When we wrote it, by the API server's clock; none if it stood there already.
+    pub(crate) since: Option<DateTime<Utc>>,
+}
+
+impl Expectation {
+    /// Whether an image is the one that we set.
+    pub(crate) fn is_ours(&self, image: &str) -> bool {
+        same_image(image, &self.image)
+    }
 }
 
 /// How a rollout stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// Nothing is known of the time since our write.
+    Unknown,
     /// Not done yet; in words, what is waited for.
     Waiting(String),
     /// The new version, and nothing else, serves.
     Complete,
-    /// Kubernetes has given up, for this reason.
-    Broken { cause: String, message: String },
+    /// Kubernetes has given up, with this message.
+    GivenUp(String),
     /// Somebody set another image.
     Replaced { image: String },
     /// The container is no longer in the Deployment.
     NoContainer,
+    /// The Deployment is gone.
+    Gone,
 }
 
 /// How a rollout stands, and its counts of pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observation {
     pub(crate) phase: Phase,
-    pub(crate) progress: Progress,
+    pub(crate) progress: Option<Progress>,
+    /// New pods that have been ready for `minReadySeconds`, and all new pods: what is compared to tell whether it goes on.
+    pub(crate) advance: (i32, i32),
 }
 
 /// The image of a container of a Deployment.
@@ -56,8 +74,18 @@ pub(crate) fn same_image(a: &str, b: &str) -> bool {
     }
 }
 
-/// Judges a Deployment as it was observed.
-pub(crate) fn observe(deployment: &Deployment, expected: &Expectation) -> Observation {
+/// Judges what was observed.
+pub(crate) fn observe(snapshot: &Snapshot, expected: &Expectation) -> Observation {
+    let without_counts = |phase| Observation { phase, progress: None, advance: (0, 0) };
+    let deployment = match &snapshot.deployment {
+        Observed::Unknown => return without_counts(Phase::Unknown),
+        Observed::Missing => return without_counts(Phase::Gone),
+        // From before our write.
+        Observed::Found(deployment) if deployment.metadata.generation < Some(expected.generation) => {
+            return without_counts(Phase::Unknown);
+        }
+        Observed::Found(deployment) => deployment,
+    };
     let spec = deployment.spec.clone().unwrap_or_default();
     let status = deployment.status.clone().unwrap_or_default();
     let progress = Progress {
@@ -66,13 +94,20 @@ pub(crate) fn observe(deployment: &Deployment, expected: &Expectation) -> Observ
         ready: status.ready_replicas.unwrap_or(0),
         available: status.available_replicas.unwrap_or(0),
     };
-    let generation = deployment.metadata.generation.unwrap_or(0).max(expected.generation);
+    let generation = deployment.metadata.generation.unwrap_or(0);
     let phase = match image_of(deployment, &expected.container) {
         None => Phase::NoContainer,
-        Some(image) if !same_image(image, &expected.image) => Phase::Replaced { image: image.to_owned() },
-        Some(_) => phase(&spec, &status, progress, generation, expected.since),
+        Some(image) if !expected.is_ours(image) => Phase::Replaced { image: image.to_owned() },
+        Some(_) => match phase(&spec, &status, progress, generation, expected.since) {
+            Phase::Complete => pods_agree(snapshot, expected, progress.desired),
+            other => other,
+        },
     };
-    Observation { phase, progress }
+    // Before the controller has come to our template, its counts are those of the one before.
+    let seen = status.observed_generation.unwrap_or(0) >= generation;
+    let set = snapshot.current(&expected.container, |image| expected.is_ours(image));
+    let advance = (set.map_or(0, |set| set.available), if seen { progress.updated } else { 0 });
+    Observation { phase, progress: Some(progress), advance }
 }
 
 fn phase(
@@ -80,16 +115,15 @@ fn phase(
     status: &DeploymentStatus,
     progress: Progress,
     generation: i64,
-    since: DateTime<Utc>,
+    since: Option<DateTime<Utc>>,
 ) -> Phase {
     let Progress { desired, updated, available, .. } = progress;
     let total = status.replicas.unwrap_or(0);
     if status.observed_generation.unwrap_or(0) < generation {
         return Phase::Waiting("the Deployment's controller has yet to see the change".to_owned());
     }
-    if let Some(condition) = given_up(status, since) {
-        let message = condition.message.clone().unwrap_or_default();
-        return Phase::Broken { cause: "ProgressDeadlineExceeded".to_owned(), message };
+    if let Some(condition) = given_up(spec, status, since) {
+        return Phase::GivenUp(condition.message.clone().unwrap_or_default());
     }
     if updated < desired {
         let paused = if spec.paused == Some(true) { "; the Deployment is paused" } else { "" };
@@ -104,43 +138,79 @@ fn phase(
     Phase::Complete
 }
 
-/// The condition with which Kubernetes gives up, if it speaks of our rollout: one from before our write does not.
-fn given_up(status: &DeploymentStatus, since: DateTime<Utc>) -> Option<&DeploymentCondition> {
+/// The Deployment's counts are sums of what pods say. They may be older than the pods, and so may the pods be: only where both
+/// say the same is it so.
+fn pods_agree(snapshot: &Snapshot, expected: &Expectation, desired: i32) -> Phase {
+    if !snapshot.pods_known {
+        return Phase::Complete;
+    }
+    let set = snapshot.current(&expected.container, |image| expected.is_ours(image));
+    let is_new = |owner: &str| set.is_some_and(|set| set.uid == owner);
+    let old = snapshot.pods.iter().filter(|pod| pod.is_active() && !is_new(&pod.owner)).count();
+    if old > 0 {
+        return Phase::Waiting(format!("{old} pods of the old version have yet to end"));
+    }
+    let ready = snapshot.pods.iter().filter(|pod| pod.is_active() && is_new(&pod.owner) && pod.ready).count();
+    if i32::try_from(ready).unwrap_or(i32::MAX) < desired {
+        return Phase::Waiting(format!("{ready} of {desired} pods of the new version are ready"));
+    }
+    Phase::Complete
+}
+
+/// The condition with which Kubernetes gives up, if it speaks of our rollout. One that was set before our write does not, nor
+/// one that was set sooner after it than Kubernetes gives a rollout: it counts on from the rollout before.
+fn given_up<'a>(
+    spec: &DeploymentSpec,
+    status: &'a DeploymentStatus,
+    since: Option<DateTime<Utc>>,
+) -> Option<&'a DeploymentCondition> {
+    // Both times are whole seconds, rounded down, of clocks that may differ a little.
+    let given = Duration::from_secs(u64::try_from(spec.progress_deadline_seconds.unwrap_or(600)).unwrap_or(0));
+    let earliest = since?.checked_add_signed(chrono::TimeDelta::from_std(given.mul_f32(0.9)).ok()?)?;
     let conditions = status.conditions.as_deref().unwrap_or_default();
     conditions.iter().find(|condition| {
         let updated = condition.last_update_time.as_ref().map(|time| time.0.as_second());
         condition.type_ == "Progressing"
             && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
-            && updated.is_some_and(|updated| updated >= since.timestamp())
+            && updated.is_some_and(|updated| updated >= earliest.timestamp())
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::observed::{Pod, ReplicaSet};
 
     const OURS: &str = "a/b:v2-abcd";
 
-    /// A Deployment of three, rolled out, and what is changed in it.
-    fn phase_of(changes: &Value) -> Phase {
+    fn deployment(changes: &Value) -> Deployment {
         let mut object = json!({
-            "metadata": {"generation": 7},
-            "spec": {"replicas": 3, "selector": {}, "template": {"spec": {"containers": [
+            "metadata": {"uid": "d", "generation": 7},
+            "spec": {"replicas": 3, "progressDeadlineSeconds": 60, "selector": {}, "template": {"spec": {"containers": [
                 {"name": "app", "image": OURS}, {"name": "sidecar", "image": "x/y:v1"}
             ]}}},
             "status": {"observedGeneration": 7, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3, "availableReplicas": 3},
         });
         json_patch::merge(&mut object, changes);
-        let deployment: Deployment = serde_json::from_value(object).unwrap();
-        let expected = Expectation {
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn expected() -> Expectation {
+        Expectation {
             container: "app".to_owned(),
             image: OURS.to_owned(),
             generation: 7,
-            since: "2026-01-01T00:00:10Z".parse().unwrap(),
-        };
-        observe(&deployment, &expected).phase
+            since: Some("2026-01-01T00:00:10Z".parse().unwrap()),
+        }
+    }
+
+    /// A Deployment of three, rolled out, and what is changed in it; nothing is known of pods.
+    fn phase_of(changes: &Value) -> Phase {
+        observe(&Snapshot::default().with(Some(deployment(changes))), &expected()).phase
     }
 
     fn given_up_at(time: &str) -> Value {
@@ -160,6 +230,7 @@ mod tests {
                 waiting("the Deployment's controller has yet to see the change"),
             ),
             (json!({"status": null}), waiting("the Deployment's controller has yet to see the change")),
+            (json!({"metadata": {"generation": 6}}), Phase::Unknown),
             // Scaled meanwhile: the counts are those of a generation before.
             (json!({"metadata": {"generation": 8}}), waiting("the Deployment's controller has yet to see the change")),
             (json!({"status": {"updatedReplicas": 2}}), waiting("2 of 3 pods have the new version")),
@@ -186,14 +257,57 @@ mod tests {
         ] {
             assert_eq!(phase_of(&changes), expected, "{changes}");
         }
+        assert_eq!(observe(&Snapshot::default(), &expected()).phase, Phase::Unknown);
+        assert_eq!(observe(&Snapshot::default().with(None), &expected()).phase, Phase::Gone);
     }
 
     #[test]
-    fn kubernetes_gives_up_on_our_rollout_only_after_our_write() {
-        let broken = Phase::Broken { cause: "ProgressDeadlineExceeded".to_owned(), message: "timed out".to_owned() };
-        assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:10Z")), broken);
+    fn kubernetes_gives_up_on_our_rollout_only_when_its_time_since_our_write_is_over() {
+        let broken = Phase::GivenUp("timed out".to_owned());
+        assert_eq!(phase_of(&given_up_at("2026-01-01T00:01:10Z")), broken);
         assert_eq!(phase_of(&given_up_at("2026-01-01T00:10:00Z")), broken);
         let waiting = Phase::Waiting("1 of 3 pods have the new version".to_owned());
         assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:09Z")), waiting);
+        assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:10Z")), waiting);
+        assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:40Z")), waiting);
+        // Nothing was written: whatever stands there is older.
+        let snapshot = Snapshot::default().with(Some(deployment(&given_up_at("2026-01-01T00:10:00Z"))));
+        assert_eq!(observe(&snapshot, &Expectation { since: None, ..expected() }).phase, waiting);
+    }
+
+    #[test]
+    fn the_pods_have_to_say_the_same() {
+        let set = |uid: &str, image: &str, revision| ReplicaSet {
+            uid: uid.to_owned(),
+            owner: "d".to_owned(),
+            images: vec![("app".to_owned(), image.to_owned())],
+            revision,
+            ..ReplicaSet::default()
+        };
+        let pod = |owner: &str, ready, ending| Pod { owner: owner.to_owned(), ready, ending, ..Pod::default() };
+        let waiting = |text: &str| Phase::Waiting(text.to_owned());
+        let three = || vec![pod("new", true, false), pod("new", true, false), pod("new", true, false)];
+        for (pods, expected_phase) in [
+            (three(), Phase::Complete),
+            ([three(), vec![pod("old", true, true)]].concat(), Phase::Complete),
+            ([three(), vec![pod("old", true, false)]].concat(), waiting("1 pods of the old version have yet to end")),
+            // Our image, and a template that somebody has changed since.
+            ([three(), vec![pod("ours", true, false)]].concat(), waiting("1 pods of the old version have yet to end")),
+            (three()[1..].to_vec(), waiting("2 of 3 pods of the new version are ready")),
+            (
+                [&three()[1..], &[pod("new", false, false)]].concat(),
+                waiting("2 of 3 pods of the new version are ready"),
+            ),
+            ([&three()[1..], &[pod("new", true, true)]].concat(), waiting("2 of 3 pods of the new version are ready")),
+        ] {
+            let sets = [set("old", "a/b:v1-abcd", 3), set("ours", OURS, 1), set("new", OURS, 2)];
+            let snapshot = Snapshot {
+                replica_sets: sets.into_iter().map(Arc::new).collect(),
+                pods: pods.clone().into_iter().map(Arc::new).collect(),
+                pods_known: true,
+                ..Snapshot::default().with(Some(deployment(&json!({}))))
+            };
+            assert_eq!(observe(&snapshot, &expected()).phase, expected_phase, "{pods:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use events::{DeployRequested, Event, RolloutChanged, RolloutState, V1};
+use events::{DeployRequested, Event, RolloutChanged, RolloutState};
 use runtime::bus::{Bus, Failure, PublishError};
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -27,25 +27,10 @@ impl RolloutLog {
             return Ok(Self { bus, sequence, last });
         }
         // The planner's word is gone, by age or by hand. The request says enough to go on.
-        let last = RolloutChanged {
-            v: V1,
-            build_id: request.build_id,
-            target: Some(request.target.clone()),
-            step: 0,
-            state: RolloutState::Accepted,
-            at: request.requested_at,
-            detail: None,
-            reason: None,
-            image: request.image.clone(),
-            previous_image: None,
-            started_at: request.requested_at,
-            deadline_at: None,
-            generation: None,
-            progress: None,
-            diagnosis: None,
-            build: None,
-            planned: Some(1),
-        };
+        let (target, image) = (Some(request.target.clone()), request.image.clone());
+        let first =
+            RolloutChanged::first(request.build_id, target, RolloutState::Accepted, image, request.requested_at);
+        let last = RolloutChanged { planned: Some(1), ..first };
         Ok(Self { bus, sequence: 0, last })
     }
 
@@ -60,6 +45,10 @@ impl RolloutLog {
         state: RolloutState,
         fill: impl FnOnce(&mut RolloutChanged),
     ) -> Result<(), Failure> {
+        if !state.may_follow(self.last.state) {
+            let error = anyhow::anyhow!("a rollout that is {} cannot become {state}", self.last.state);
+            return Err(Failure::Transient(error));
+        }
         let mut change = self.last.next(state, Utc::now());
         fill(&mut change);
         match self.bus.publish_after(&change, self.sequence, WITHIN).await {

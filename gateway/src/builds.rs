@@ -131,7 +131,7 @@ fn parse(body: Value, id: BuildId, received_at: DateTime<Utc>) -> Result<BuildFi
     let (Some(job), Some(number), Some(status), Some((image, _))) = (job, number, status, image) else {
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "some fields are missing"));
     };
-    Ok(BuildFinished { v: V1, id, job, number, status, image, digest, commit, branch, url, received_at })
+    Ok(BuildFinished { v: V1, id, job, number, status, image, digest, commit, branch, url, forced: None, received_at })
 }
 
 fn checked<T, E: std::fmt::Display>(fields: &mut Fields, name: &str, result: Result<T, E>) -> Option<T> {

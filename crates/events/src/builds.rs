@@ -83,6 +83,15 @@ impl fmt::Display for BuildStatus {
     }
 }
 
+/// Who wants a build deployed in spite of what speaks against it, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forced {
+    /// The name of the person's token.
+    pub by: String,
+    /// In the person's own words.
+    pub reason: String,
+}
+
 /// CI finished a build. Subject `pipeline.build.<job>`.
 ///
 /// `image` is kept as it was posted. The gateway refuses what cannot be deployed, and the planner judges again, because
@@ -113,6 +122,9 @@ pub struct BuildFinished {
     /// Where CI shows the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// Set where a person wants it deployed although it is older than what runs, or in quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
     /// When the gateway took it.
     pub received_at: DateTime<Utc>,
 }

@@ -16,6 +16,9 @@ pub struct DeployRequested {
     pub target: TargetName,
     /// The image to set, with its tag and, where CI gave one, its digest.
     pub image: String,
+    /// Whether a person wants it although it is older than what runs, or in quarantine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forced: bool,
     /// When the planner asked for it.
     pub requested_at: DateTime<Utc>,
 }

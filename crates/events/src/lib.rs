@@ -14,13 +14,13 @@ mod rollouts;
 mod streams;
 mod version;
 
-pub use builds::{BuildFinished, BuildId, BuildStatus};
+pub use builds::{BuildFinished, BuildId, BuildStatus, Forced};
 pub use contacts::{ContactId, ContactSubmitted};
 pub use deploys::DeployRequested;
 pub use idempotency::{KeyState, KeyUsed};
 pub use image::{BuildTag, Digest, ImageReference, InvalidImage, InvalidTag};
 pub use names::{InvalidName, JobName, TargetName};
-pub use rollouts::{Diagnosis, PodDiagnosis, Progress, RolloutChanged, RolloutState};
+pub use rollouts::{Diagnosis, PodDiagnosis, Progress, Rollback, RolloutChanged, RolloutState};
 pub use streams::{
     ALL_STREAMS, CONTACTS, Consumer, DEAD_LETTERS, DEPLOYS, Discard, IDEMPOTENCY, PIPELINE, ROLLOUTS, Retention,
     Stream, contact_worker_consumer, dead_letter_subject, executor_consumer, planner_consumer,

@@ -48,6 +48,16 @@ impl RolloutState {
         matches!(self, Self::Succeeded | Self::Failed | Self::RolledBack | Self::Reverted)
     }
 
+    /// Whether this state may follow another one of the same rollout. Nothing follows a terminal state.
+    pub fn may_follow(self, before: Self) -> bool {
+        match before {
+            before if before.is_terminal() => false,
+            Self::Accepted => !matches!(self, Self::Accepted | Self::RolledBack),
+            Self::RollingBack => matches!(self, Self::RollingBack | Self::RolledBack | Self::Failed | Self::Reverted),
+            _ => !matches!(self, Self::Accepted | Self::Rejected | Self::Superseded | Self::RolledBack),
+        }
+    }
+
     /// The word on the wire and in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,6 +131,24 @@ pub struct PodDiagnosis {
     pub log_tail: Vec<String>,
 }
 
+/// The way back of a rollout that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The image to go back to.
+    pub image: String,
+    /// When the way back fails if it is not done by then.
+    pub deadline_at: DateTime<Utc>,
+    /// The Deployment's generation that our write made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// When that write was made, by the API server's clock, to the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_at: Option<DateTime<Utc>>,
+    /// Why the way back failed too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
+}
+
 /// A rollout changed. Subject `rollout.<target>.<build id>`.
 ///
 /// Each carries all that is known, so the last one alone tells where the rollout stands, and is enough to go on after a
@@ -158,12 +186,21 @@ pub struct RolloutChanged {
     /// The Deployment's generation that our write made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
+    /// When our write was made, by the API server's clock, to the second; none if the image stood there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_at: Option<DateTime<Utc>>,
     /// Counts of pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Why it failed.
+    /// Since when something is wrong that may pass by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble_since: Option<DateTime<Utc>>,
+    /// Why it failed; while it is under way, what is wrong so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
+    /// The way back, once it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
     /// The build, with the planner's change only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildFinished>,
@@ -173,6 +210,38 @@ pub struct RolloutChanged {
 }
 
 impl RolloutChanged {
+    /// The first change of a rollout, in a state that a planner may give it.
+    pub fn first(
+        build_id: BuildId,
+        target: Option<TargetName>,
+        state: RolloutState,
+        image: String,
+        at: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            v: V1,
+            build_id,
+            target,
+            step: 0,
+            state,
+            at,
+            detail: None,
+            reason: None,
+            image,
+            previous_image: None,
+            started_at: at,
+            deadline_at: None,
+            generation: None,
+            set_at: None,
+            progress: None,
+            trouble_since: None,
+            diagnosis: None,
+            rollback: None,
+            build: None,
+            planned: None,
+        }
+    }
+
     /// The subject of one rollout. A build that no target takes has the token `_` in the target's place.
     pub fn subject_of(target: Option<&TargetName>, build_id: BuildId) -> String {
         format!("rollout.{}.{build_id}", target.map_or("_", TargetName::as_str))
@@ -181,6 +250,11 @@ impl RolloutChanged {
     /// The subjects of all rollouts of one build.
     pub fn subjects_of_build(build_id: BuildId) -> String {
         format!("rollout.*.{build_id}")
+    }
+
+    /// Whether the version was set and failed: it is not set again before a person forces it.
+    pub fn quarantines(&self) -> bool {
+        matches!(self.state, RolloutState::Failed | RolloutState::RolledBack) && self.generation.is_some()
     }
 
     /// The change that follows this one: the same rollout in another state.

@@ -96,7 +96,7 @@ async fn a_rollout_survives_the_api_server_and_builds_wait_for_it() {
     cluster.start_api_server_again().await.unwrap();
 
     // Somebody else takes the first one's place, which is no success of it.
-    let image = image("v9-abc1234");
+    let image = image("v1-abc1234");
     let set = ["-n", "own", "set", "image", "deployment/oriyan-portfolio-app", &format!("app={image}")];
     cluster.kubectl(&set).await.unwrap();
     let build = world.verdict(&first).await;

@@ -136,7 +136,6 @@ fn outcome(state: RolloutState) -> Overall {
 
 #[cfg(test)]
 mod tests {
-    use events::V1;
 
     use super::*;
 
@@ -145,25 +144,9 @@ mod tests {
     }
 
     fn change(target: Option<&str>, step: u32, state: RolloutState) -> RolloutChanged {
-        RolloutChanged {
-            v: V1,
-            build_id: id(),
-            target: target.map(|name| name.parse().unwrap()),
-            step,
-            state,
-            at: DateTime::from_timestamp(i64::from(step), 0).unwrap(),
-            detail: None,
-            reason: None,
-            image: "a/b:v1-abcd".to_owned(),
-            previous_image: None,
-            started_at: DateTime::UNIX_EPOCH,
-            deadline_at: None,
-            generation: None,
-            progress: None,
-            diagnosis: None,
-            build: None,
-            planned: None,
-        }
+        let target = target.map(|name| name.parse().unwrap());
+        let first = RolloutChanged::first(id(), target, state, "a/b:v1-abcd".to_owned(), DateTime::UNIX_EPOCH);
+        RolloutChanged { step, at: DateTime::from_timestamp(i64::from(step), 0).unwrap(), ..first }
     }
 
     fn planned(count: u32, change: RolloutChanged) -> RolloutChanged {

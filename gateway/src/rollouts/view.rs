@@ -45,7 +45,15 @@ struct RolloutView {
     finished_at: Option<Time>,
     progress: Option<Progress>,
     diagnosis: Option<Diagnosis>,
+    rollback: Option<RollbackView>,
     transitions: Vec<TransitionView>,
+}
+
+/// The way back of a rollout that failed; the diagnosis is there if that failed too.
+#[derive(Clone, Debug, Serialize)]
+struct RollbackView {
+    image: String,
+    diagnosis: Option<Diagnosis>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -107,6 +115,7 @@ impl RolloutView {
             finished_at: last.state.is_terminal().then_some(Time(last.at)),
             progress: last.progress,
             diagnosis: last.diagnosis,
+            rollback: last.rollback.map(|back| RollbackView { image: back.image, diagnosis: back.diagnosis }),
             transitions: rollout.transitions.iter().map(TransitionView::of).collect(),
         }
     }

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use events::{
-    BuildFinished, BuildId, BuildStatus, ContactId, ContactSubmitted, DeployRequested, Diagnosis, Event, KeyState,
-    KeyUsed, PodDiagnosis, Progress, RolloutChanged, RolloutState, V1,
+    BuildFinished, BuildId, BuildStatus, ContactId, ContactSubmitted, DeployRequested, Diagnosis, Event, Forced,
+    KeyState, KeyUsed, PodDiagnosis, Progress, Rollback, RolloutChanged, RolloutState, V1,
 };
 use insta::assert_json_snapshot;
 
@@ -11,6 +11,23 @@ const ID: &str = "01980000-0000-7000-8000-000000000001";
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_780_000_000 + second, 123_000_000).unwrap()
+}
+
+fn rolled_back() -> RolloutChanged {
+    let back = Rollback {
+        image: "mastereflex123/portfolio:v41-1234abc".to_owned(),
+        deadline_at: at(700),
+        generation: Some(8),
+        set_at: Some(at(60)),
+        diagnosis: Some(Diagnosis { cause: "DeadlineExceeded".to_owned(), ..Diagnosis::default() }),
+    };
+    RolloutChanged {
+        state: RolloutState::RolledBack,
+        set_at: Some(at(2)),
+        trouble_since: Some(at(30)),
+        rollback: Some(back),
+        ..failed()
+    }
 }
 
 fn build_id() -> BuildId {
@@ -29,29 +46,18 @@ fn build() -> BuildFinished {
         commit: Some("abc1234def".to_owned()),
         branch: Some("main".to_owned()),
         url: Some("http://jenkins.example/job/portfolio/42/".to_owned()),
+        forced: None,
         received_at: at(0),
     }
 }
 
 fn accepted() -> RolloutChanged {
+    let (image, target) = ("mastereflex123/portfolio:v42-abc1234".to_owned(), "portfolio".parse().unwrap());
     RolloutChanged {
-        v: V1,
-        build_id: build_id(),
-        target: Some("portfolio".parse().unwrap()),
-        step: 0,
-        state: RolloutState::Accepted,
-        at: at(1),
         detail: Some("waits for its turn".to_owned()),
-        reason: None,
-        image: "mastereflex123/portfolio:v42-abc1234".to_owned(),
-        previous_image: None,
-        started_at: at(1),
-        deadline_at: None,
-        generation: None,
-        progress: None,
-        diagnosis: None,
         build: Some(build()),
         planned: Some(1),
+        ..RolloutChanged::first(build_id(), Some(target), RolloutState::Accepted, image, at(1))
     }
 }
 
@@ -113,6 +119,8 @@ fn build_finished() {
         (build().subject(), build().message_id()),
         ("pipeline.build.folder%2Fportfolio".to_owned(), ID.to_owned())
     );
+    let forced = Forced { by: "ana".to_owned(), reason: "the newer one is broken".to_owned() };
+    frozen!("build_forced", BuildFinished { forced: Some(forced), ..build() }, BuildFinished);
     frozen!("build_finished", build(), BuildFinished);
 }
 
@@ -123,6 +131,7 @@ fn deploy_requested() {
         build_id: build_id(),
         target: "portfolio".parse().unwrap(),
         image: "mastereflex123/portfolio:v42-abc1234".to_owned(),
+        forced: false,
         requested_at: at(1),
     };
     assert_eq!((request.subject(), request.message_id()), ("deploy.portfolio".to_owned(), format!("{ID}.portfolio")));
@@ -136,6 +145,7 @@ fn rollout_changed() {
     assert_eq!(RolloutChanged { target: None, ..accepted() }.subject(), format!("rollout._.{ID}"));
     frozen!("rollout_accepted", accepted(), RolloutChanged);
     frozen!("rollout_failed", failed(), RolloutChanged);
+    frozen!("rollout_rolled_back", rolled_back(), RolloutChanged);
 }
 
 #[test]

@@ -32,6 +32,8 @@ use crate::{metrics::ConsumerMetrics, propagation, readiness::Latch, shutdown::S
 pub struct Delivery<E> {
     /// The event.
     pub event: E,
+    /// Its place in the stream.
+    pub sequence: u64,
     /// How often it was delivered, this time included.
     pub deliveries: u64,
     /// The trace context that its publisher gave.
@@ -295,8 +297,14 @@ async fn give_back(mut chunks: ReadyChunks<pull::Stream>) {
 /// Reads an event. The reason why it cannot be read holds none of its data.
 fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, String> {
     let event = serde_json::from_slice(&message.payload).map_err(|error| undecodable(E::TYPE, &error))?;
-    let deliveries = message.info().map_or(1, |info| u64::try_from(info.delivered).unwrap_or(1));
-    Ok(Delivery { event, deliveries, trace: headers::trace_context(message.headers.as_ref()) })
+    let info = message.info().map_err(|error| format!("not a message of a stream: {error}"))?;
+    let deliveries = u64::try_from(info.delivered).unwrap_or(1);
+    Ok(Delivery {
+        event,
+        sequence: info.stream_sequence,
+        deliveries,
+        trace: headers::trace_context(message.headers.as_ref()),
+    })
 }
 
 /// serde's own words quote what they found, which may be somebody's data. The names of our fields are safe to tell.

@@ -1,0 +1,150 @@
+//! Whether `ArgoCD` agrees with what was deployed, from the Application object alone. Pure.
+//!
+//! A live patch has no operation of `ArgoCD`'s to wait for. So its comparison has to be newer than our write, and health and
+//! sync, which are reconciled apart, have to be good then.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::progress::same_image;
+
+/// An Application, as far as it tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Application {
+    sync: String,
+    health: String,
+    health_message: String,
+    images: Vec<String>,
+    /// When `ArgoCD` last compared it with the cluster, to the second.
+    reconciled_at: Option<DateTime<Utc>>,
+    /// An operation has been asked for, or is under way.
+    operation: bool,
+    operation_finished_at: Option<DateTime<Utc>>,
+    conditions: Vec<String>,
+}
+
+/// What `ArgoCD` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It agrees.
+    Open,
+    /// Its word is older than our write: it has to be asked to look again.
+    Stale(String),
+    /// Not yet; why.
+    Waiting(String),
+    /// It says that the application is broken, which may pass.
+    Degraded(String),
+}
+
+impl Application {
+    /// Reads an Application's `status` and `operation`. What is missing is as good as empty.
+    pub(crate) fn of(object: &Value) -> Self {
+        let status = &object["status"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let time = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
+        let operation = &status["operationState"];
+        let conditions = status["conditions"].as_array().into_iter().flatten();
+        Self {
+            sync: text(&status["sync"]["status"]),
+            health: text(&status["health"]["status"]),
+            health_message: text(&status["health"]["message"]),
+            images: status["summary"]["images"].as_array().into_iter().flatten().map(text).collect(),
+            reconciled_at: time(&status["reconciledAt"]),
+            operation: object["operation"].is_object() || (operation.is_object() && operation["phase"] == "Running"),
+            operation_finished_at: time(&operation["finishedAt"]),
+            conditions: conditions.map(|condition| text(&condition["message"])).collect(),
+        }
+    }
+
+    /// Whether it agrees that `image` runs, which was set at `since`.
+    pub(crate) fn gate(&self, image: &str, since: Option<DateTime<Utc>>) -> Gate {
+        let Some(reconciled_at) = self.reconciled_at else {
+            return Gate::Stale("it has never been compared".to_owned());
+        };
+        // Both are whole seconds, rounded down: the same second may be before our write.
+        if since.is_some_and(|since| reconciled_at <= since) {
+            return Gate::Stale(format!("it was last compared at {}", reconciled_at.format("%H:%M:%S")));
+        }
+        if self.operation {
+            return Gate::Waiting("an operation of ArgoCD's is under way".to_owned());
+        }
+        if self.operation_finished_at.is_some_and(|finished| reconciled_at < finished) {
+            return Gate::Stale("it has not been compared since its last operation".to_owned());
+        }
+        let conditions = self.conditions.iter().map(|condition| format!("; {condition}")).collect::<String>();
+        if self.health == "Degraded" {
+            let message =
+                if self.health_message.is_empty() { String::new() } else { format!(": {}", self.health_message) };
+            return Gate::Degraded(format!("its health is Degraded{message}{conditions}"));
+        }
+        if self.sync != "Synced" {
+            return Gate::Waiting(format!("it is {}{conditions}", or_unknown(&self.sync)));
+        }
+        if self.health != "Healthy" {
+            return Gate::Waiting(format!("its health is {}{conditions}", or_unknown(&self.health)));
+        }
+        if !self.images.iter().any(|of| same_image(of, image)) {
+            return Gate::Waiting(format!("it does not list the image {image}"));
+        }
+        Gate::Open
+    }
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "Unknown" } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn gate(changes: &Value) -> Gate {
+        let mut object = json!({"status": {
+            "sync": {"status": "Synced"}, "health": {"status": "Healthy"}, "reconciledAt": "2026-01-01T00:00:11Z",
+            "summary": {"images": ["x/y:v1-abcd", "docker.io/a/b:v2-abcd"]},
+            "operationState": {"phase": "Succeeded", "finishedAt": "2026-01-01T00:00:01Z"},
+        }});
+        json_patch::merge(&mut object, changes);
+        Application::of(&object).gate("a/b:v2-abcd", Some("2026-01-01T00:00:10Z".parse().unwrap()))
+    }
+
+    #[test]
+    fn only_a_word_from_after_our_write_counts_and_only_a_good_one() {
+        let waiting = |text: &str| Gate::Waiting(text.to_owned());
+        let stale = |text: &str| Gate::Stale(text.to_owned());
+        for (changes, expected) in [
+            (json!({}), Gate::Open),
+            (json!({"status": {"operationState": null}}), Gate::Open),
+            (json!({"status": {"reconciledAt": "2026-01-01T00:00:10Z"}}), stale("it was last compared at 00:00:10")),
+            (json!({"status": {"reconciledAt": null}}), stale("it has never been compared")),
+            (json!({"status": null}), stale("it has never been compared")),
+            (json!({"operation": {"sync": {}}}), waiting("an operation of ArgoCD's is under way")),
+            (
+                json!({"status": {"operationState": {"phase": "Running", "finishedAt": null}}}),
+                waiting("an operation of ArgoCD's is under way"),
+            ),
+            (
+                json!({"status": {"operationState": {"finishedAt": "2026-01-01T00:00:12Z"}}}),
+                stale("it has not been compared since its last operation"),
+            ),
+            (json!({"status": {"sync": {"status": "OutOfSync"}}}), waiting("it is OutOfSync")),
+            (
+                json!({"status": {"sync": {"status": "Unknown"}, "conditions": [{"message": "no such path"}]}}),
+                waiting("it is Unknown; no such path"),
+            ),
+            (json!({"status": {"health": {"status": "Progressing"}}}), waiting("its health is Progressing")),
+            (
+                json!({"status": {"health": {"status": "Degraded", "message": "crashing"}}}),
+                Gate::Degraded("its health is Degraded: crashing".to_owned()),
+            ),
+            (
+                json!({"status": {"summary": {"images": ["a/b:v1-abcd"]}}}),
+                waiting("it does not list the image a/b:v2-abcd"),
+            ),
+        ] {
+            assert_eq!(gate(&changes), expected, "{changes}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The way back of a rollout that failed.
+
+use chrono::{DateTime, Utc};
+use events::{Diagnosis, Rollback, RolloutState};
+use runtime::bus::Failure;
+
+use super::{Executor, PAUSE, follow::End};
+use crate::{
+    cluster::{FIELD_MANAGER, written_at},
+    diagnosis,
+    judge::Judge,
+    managers::who_set_image,
+    progress::{Expectation, image_of, same_image},
+    rollout_log::RolloutLog,
+};
+
+/// A Deployment's generation, and when it was written.
+type Written = (Option<i64>, Option<DateTime<Utc>>);
+
+impl Executor {
+    /// Notes that it failed, and what it goes back to.
+    pub(super) async fn begin_rollback(
+        &self,
+        log: &mut RolloutLog,
+        diagnosis: Diagnosis,
+        image: String,
+    ) -> Result<(), Failure> {
+        tracing::warn!(
+            build.id = %log.last().build_id, target = %self.target.name, image = log.last().image,
+            "rolling back to {image}: {}", diagnosis.summary
+        );
+        log.advance(RolloutState::RollingBack, |change| {
+            change.detail = Some(format!("{}; going back to {image}", diagnosis.summary));
+            change.diagnosis = Some(diagnosis);
+            change.trouble_since = None;
+            change.rollback =
+                Some(Rollback { image, deadline_at: self.deadline(), generation: None, set_at: None, diagnosis: None });
+        })
+        .await
+    }
+
+    /// Sets the image before it, only if the image is still ours, and watches that like a rollout.
+    pub(super) async fn roll_back(&self, log: &mut RolloutLog) -> Result<(), Failure> {
+        let Some(mut back) = log.last().rollback.clone() else {
+            let diagnosis = log.last().diagnosis.clone();
+            let detail = "it is not known what to go back to".to_owned();
+            return self.conclude(log, RolloutState::Failed, detail, diagnosis).await;
+        };
+        if back.generation.is_none() {
+            match self.set_back(log, &back).await? {
+                Ok((generation, set_at)) => (back.generation, back.set_at) = (generation, set_at),
+                Err(diagnosis) => return self.not_rolled_back(log, back, diagnosis).await,
+            }
+            let noted = back.clone();
+            log.advance(RolloutState::RollingBack, |change| {
+                change.detail = Some(format!("the image is {} again", noted.image));
+                change.rollback = Some(noted);
+            })
+            .await?;
+        }
+        let expected = Expectation {
+            container: self.target.container.clone(),
+            image: back.image.clone(),
+            generation: back.generation.unwrap_or(0),
+            since: back.set_at,
+        };
+        let mut judge = Judge::new(expected, back.deadline_at, self.target.failure_grace, None);
+        match self.follow(log, &mut judge).await? {
+            End::Complete(_) => {
+                let diagnosis = log.last().diagnosis.clone();
+                let why = diagnosis.as_ref().map(|diagnosis| diagnosis.summary.as_str()).unwrap_or_default();
+                let detail = format!("{why}; {} serves again", back.image);
+                self.conclude(log, RolloutState::RolledBack, detail, diagnosis).await
+            }
+            End::Failed(diagnosis) | End::Replaced(diagnosis) => self.not_rolled_back(log, back, diagnosis).await,
+        }
+    }
+
+    /// The verdict of a rollout whose way back failed too.
+    async fn not_rolled_back(&self, log: &mut RolloutLog, mut back: Rollback, why: Diagnosis) -> Result<(), Failure> {
+        let first = log.last().diagnosis.as_ref().map(|diagnosis| diagnosis.summary.clone()).unwrap_or_default();
+        let detail = format!("{first}; and it could not be rolled back to {}: {}", back.image, why.summary);
+        back.diagnosis = Some(why);
+        log.advance(RolloutState::Failed, |change| {
+            change.reason = Some(detail.clone());
+            change.detail = Some(detail);
+            change.rollback = Some(back);
+        })
+        .await
+    }
+
+    /// Sets the image before ours. The generation that has it then, and when it was written.
+    async fn set_back(&self, log: &RolloutLog, back: &Rollback) -> Result<Result<Written, Diagnosis>, Failure> {
+        let last = log.last();
+        let because = format!("{}, back from {} which failed (build {})", back.image, last.image, last.build_id);
+        loop {
+            let read = match self.insist(|| self.cluster.get(&self.target)).await? {
+                Ok(Some(read)) => read,
+                Ok(None) => return Ok(Err(diagnosis::no_deployment(&self.target))),
+                Err(diagnosis) => return Ok(Err(diagnosis)),
+            };
+            let Some(current) = image_of(&read, &self.target.container) else {
+                return Ok(Err(diagnosis::no_container(&self.target)));
+            };
+            if same_image(current, &back.image) {
+                return Ok(Ok((read.metadata.generation, written_at(&read))));
+            }
+            if !same_image(current, &last.image) {
+                let by = who_set_image(&read, &self.target.container, FIELD_MANAGER);
+                return Ok(Err(diagnosis::replaced(current, by.as_deref(), &self.target.container)));
+            }
+            match self.write_image(&read, &back.image, &because).await? {
+                Ok(Some(written)) => {
+                    tracing::info!(target = %self.target.name, image = back.image, "image set back");
+                    return Ok(Ok((written.metadata.generation, written_at(&written))));
+                }
+                Ok(None) if back.deadline_at <= Utc::now() => {
+                    let summary = "the image could not be set back in time: others kept changing the Deployment";
+                    return Ok(Err(diagnosis::simple("DeadlineExceeded", summary)));
+                }
+                Ok(None) => self.pause(PAUSE).await?,
+                Err(diagnosis) => return Ok(Err(diagnosis)),
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Setting the image.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use events::{Diagnosis, RolloutState};
+use k8s_openapi::api::apps::v1::Deployment;
+use runtime::bus::Failure;
+
+use super::{Executor, PAUSE};
+use crate::{
+    cluster::{PatchError, RequestError, written_at},
+    diagnosis,
+    progress::{image_of, same_image},
+    rollout_log::RolloutLog,
+};
+
+impl Executor {
+    /// Sets the image, unless it is set already.
+    pub(super) async fn set_image(&self, log: &mut RolloutLog) -> Result<(), Failure> {
+        if let Some(argocd) = &self.target.argocd
+            && log.last().state == RolloutState::Accepted
+        {
+            let found = self.insist(|| self.cluster.has_application(&argocd.namespace, &argocd.application)).await?;
+            let missing = format!("there is none of that name in namespace {}", argocd.namespace);
+            match found {
+                Ok(true) => {}
+                Ok(false) => {
+                    let diagnosis = diagnosis::argocd_disagrees("ApplicationNotFound", &argocd.application, &missing);
+                    return self.fail(log, diagnosis).await;
+                }
+                Err(diagnosis) => return self.fail(log, diagnosis).await,
+            }
+        }
+        loop {
+            let read = match self.insist(|| self.cluster.get(&self.target)).await? {
+                Ok(Some(read)) => read,
+                Ok(None) => return self.fail(log, diagnosis::no_deployment(&self.target)).await,
+                Err(diagnosis) => return self.fail(log, diagnosis).await,
+            };
+            let Some(current) = image_of(&read, &self.target.container).map(str::to_owned) else {
+                return self.fail(log, diagnosis::no_container(&self.target)).await;
+            };
+            self.note_patching(log, &current).await?;
+            let image = log.last().image.clone();
+            if same_image(&current, &image) {
+                // It stood there before, or we set it and were interrupted before we could say so.
+                let stood = log.last().previous_image.as_deref().is_some_and(|before| same_image(before, &image));
+                let set_at = (!stood).then(|| written_at(&read).unwrap_or_else(Utc::now));
+                let detail = if stood { "the image stands there already" } else { "the image is set" };
+                return note_progressing(log, &read, set_at, detail).await;
+            }
+            let because = format!("{image} (build {})", log.last().build_id);
+            match self.write_image(&read, &image, &because).await? {
+                Ok(Some(written)) => {
+                    tracing::info!(target = %self.target.name, image, "image set");
+                    let set_at = written_at(&written).unwrap_or_else(Utc::now);
+                    return note_progressing(log, &written, Some(set_at), "the image is set").await;
+                }
+                Ok(None) if log.last().deadline_at.is_some_and(|deadline| deadline <= Utc::now()) => {
+                    let deadline = humantime::format_duration(self.target.deadline);
+                    let summary =
+                        format!("the image could not be set within {deadline}: others kept changing the Deployment");
+                    return self.fail(log, diagnosis::simple("DeadlineExceeded", summary)).await;
+                }
+                Ok(None) => self.pause(PAUSE).await?,
+                Err(diagnosis) => return self.fail(log, diagnosis).await,
+            }
+        }
+    }
+
+    /// Writes an image to the Deployment that was read. None if it is another one by now; a diagnosis if it is refused.
+    pub(super) async fn write_image(
+        &self,
+        read: &Deployment,
+        image: &str,
+        because: &str,
+    ) -> Result<Result<Option<Deployment>, Diagnosis>, Failure> {
+        self.insist(|| async {
+            match self.cluster.set_image(&self.target, read, image, because).await {
+                Ok(written) => Ok(Some(written)),
+                Err(PatchError::Conflict) => Ok(None),
+                // A test that fails is answered like a value that is refused. Reading again tells which.
+                Err(PatchError::Request(RequestError::Refused { code: 422, reason, message })) => {
+                    let again = self.cluster.get(&self.target).await?;
+                    if again.is_some_and(|again| again.metadata.generation == read.metadata.generation) {
+                        Err(RequestError::Refused { code: 422, reason, message })
+                    } else {
+                        Ok(None)
+                    }
+                }
+                Err(PatchError::Request(error)) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Before the image is set: what stood there, and until when the rollout may take.
+    async fn note_patching(&self, log: &mut RolloutLog, current: &str) -> Result<(), Failure> {
+        let last = log.last();
+        let ours = same_image(current, &last.image);
+        // Interrupted after the write, the image before it is in the log and no longer in the cluster.
+        if last.state == RolloutState::Patching && (ours || last.previous_image.as_deref() == Some(current)) {
+            return Ok(());
+        }
+        log.advance(RolloutState::Patching, |change| {
+            change.detail = Some(format!("the image is {current}"));
+            change.previous_image = Some(current.to_owned());
+            change.deadline_at = change.deadline_at.or_else(|| Some(self.deadline()));
+        })
+        .await
+    }
+
+    /// When a rollout that begins now fails.
+    pub(super) fn deadline(&self) -> DateTime<Utc> {
+        let deadline = TimeDelta::from_std(self.target.deadline).unwrap_or(TimeDelta::MAX);
+        Utc::now().checked_add_signed(deadline).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
+async fn note_progressing(
+    log: &mut RolloutLog,
+    now: &Deployment,
+    set_at: Option<DateTime<Utc>>,
+    detail: &str,
+) -> Result<(), Failure> {
+    log.advance(RolloutState::Progressing, |change| {
+        change.detail = Some(detail.to_owned());
+        change.generation = now.metadata.generation;
+        change.set_at = set_at;
+    })
+    .await
+}

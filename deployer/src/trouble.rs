@@ -1,0 +1,447 @@
+//! What keeps new pods from serving, and whether it may pass by itself. Pure.
+
+use events::PodDiagnosis;
+
+use crate::observed::{Container, Ended, Pod, Reason, ReplicaSet, Snapshot, Warning};
+
+/// Whether a trouble may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    /// It may: the network, a crash, a full cluster.
+    Passing,
+    /// It stays until somebody changes something.
+    Permanent,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) class: Class,
+    /// One word, Kubernetes' own.
+    pub(crate) cause: &'static str,
+    /// One clause for people.
+    pub(crate) summary: String,
+    /// The pod that shows it, without its log.
+    pub(crate) pod: Option<PodDiagnosis>,
+    /// The uid of what shows it.
+    pub(crate) about: String,
+    /// Whose log tells more.
+    pub(crate) log: Option<Log>,
+}
+
+/// Which log of a container tells why it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// The one of the container as it is.
+    Current,
+    /// The one of the container as it was before it was started again.
+    Previous,
+}
+
+/// Everything that is wrong with a ReplicaSet's new pods, the worst first.
+pub(crate) fn troubles(snapshot: &Snapshot, set: &ReplicaSet) -> Vec<Trouble> {
+    let pods = || snapshot.pods.iter().filter(|pod| pod.owner == set.uid);
+    let old_pods_end = snapshot.pods.iter().any(|pod| pod.owner != set.uid && pod.ending);
+    let mut found: Vec<_> = set.refusal.iter().map(|refusal| refused(set, refusal, old_pods_end)).collect();
+    for pod in pods().filter(|pod| pod.is_active()) {
+        let warnings: Vec<_> = snapshot.warnings.iter().filter(|w| w.about == pod.uid).map(AsRef::as_ref).collect();
+        found.extend(of_pod(pod, &warnings));
+    }
+    // One that fails is replaced, and no sign of anything; many are.
+    let failed: Vec<_> = pods().filter(|pod| pod.failed.is_some() && !pod.ending).collect();
+    if failed.len() >= MANY_FAILED
+        && let Some(pod) = failed.last()
+        && let Some(why) = &pod.failed
+    {
+        let summary = format!("{} pods of the new version failed, {} with {}", failed.len(), pod.name, why.reason);
+        found.push(Trouble::of_pod(pod, "PodFailed", summary, why));
+    }
+    found.sort_by(|a, b| b.class.cmp(&a.class));
+    found
+}
+
+const MANY_FAILED: usize = 3;
+
+fn refused(set: &ReplicaSet, refusal: &Reason, old_pods_end: bool) -> Trouble {
+    let passing = contains(&refusal.message, &MAY_PASS)
+        // The room that they take in the quota will be free.
+        || (old_pods_end && refusal.message.contains("exceeded quota"));
+    Trouble {
+        class: if passing { Class::Passing } else { Class::Permanent },
+        cause: "FailedCreate",
+        summary: format!("the ReplicaSet {} cannot create pods: {}", set.name, refusal.message),
+        pod: None,
+        about: set.uid.clone(),
+        log: None,
+    }
+}
+
+/// In what the API server and registries say of something that may be otherwise the next time.
+const MAY_PASS: [&str; 14] = [
+    "timeout",
+    "timed out",
+    "deadline exceeded",
+    "connection refused",
+    "connection reset",
+    "no such host",
+    "failed calling webhook",
+    "try again",
+    "internal error",
+    "too many requests",
+    "toomanyrequests",
+    "unexpected eof",
+    "etcdserver",
+    "service unavailable",
+];
+
+/// In what registries and runtimes say of an image that is not there.
+const NO_SUCH_IMAGE: [&str; 5] = ["not found", "manifest unknown", "no such image", "does not exist", "name unknown"];
+
+/// In what they say to those who may not have it.
+const NO_ACCESS: [&str; 6] =
+    ["unauthorized", "authentication required", "access denied", "pull access denied", "denied:", "forbidden"];
+
+fn contains(text: &str, any: &[&str]) -> bool {
+    let text = text.to_lowercase();
+    any.iter().any(|part| text.contains(part))
+}
+
+fn of_pod(pod: &Pod, warnings: &[&Warning]) -> Vec<Trouble> {
+    if let Some(why) = &pod.unschedulable {
+        let summary = format!("no node takes the pod {}: {}", pod.name, why.message);
+        return vec![Trouble::of_pod(pod, "Unschedulable", summary, why)];
+    }
+    let mut found: Vec<_> =
+        pod.containers.iter().filter_map(|container| of_container(pod, container, warnings)).collect();
+    // A pod whose volumes or network are missing says no more than ContainerCreating. Its warnings say the rest.
+    let begins = |c: &Container| c.waiting.as_ref().is_none_or(|w| BEGINNING.contains(&w.reason.as_str()));
+    let idle = pod.containers.iter().all(|c| !c.ready && c.restarts == 0 && c.ended.is_none() && begins(c));
+    if found.is_empty()
+        && idle
+        && pod.containers.iter().any(|c| c.waiting.is_some())
+        && let Some(warning) = warnings.iter().rev().find(|warning| NO_START.contains(&warning.reason.as_str()))
+    {
+        let cause = if warning.reason == "FailedCreatePodSandBox" { "FailedCreatePodSandBox" } else { "FailedMount" };
+        let why = Reason { reason: warning.reason.clone(), message: warning.message.clone() };
+        let summary = format!("the pod {} cannot be started: {}", pod.name, why.message);
+        let mut trouble = Trouble::of_pod(pod, cause, summary, &why);
+        // "MountVolume.SetUp failed for volume "x" : secret "y" not found"
+        if cause == "FailedMount" && contains(&why.message, &["not found", "non-existent"]) {
+            trouble.class = Class::Permanent;
+        }
+        found.push(trouble);
+    }
+    found
+}
+
+const BEGINNING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+const NO_START: [&str; 3] = ["FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"];
+
+fn of_container(pod: &Pod, container: &Container, warnings: &[&Warning]) -> Option<Trouble> {
+    let what = format!("the container {} of the pod {}", container.name, pod.name);
+    if let Some(why) = &container.waiting {
+        let (class, cause, summary) = match why.reason.as_str() {
+            "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ErrImageNeverPull" | "ImageInspectError" => {
+                let message = told_of_pull(why, container, warnings);
+                let class = if why.reason == "ErrImageNeverPull" || never_pulled(&message) {
+                    Class::Permanent
+                } else {
+                    Class::Passing
+                };
+                (class, "ImagePullBackOff", format!("the image of {what} cannot be pulled: {message}"))
+            }
+            "InvalidImageName" => (
+                Class::Permanent,
+                "InvalidImageName",
+                format!("the image of {what} has no valid name: {}", why.message),
+            ),
+            "CreateContainerConfigError" => {
+                let passing = contains(&why.message, &MAY_PASS) || contains(&why.message, &["failed to sync"]);
+                let class = if passing { Class::Passing } else { Class::Permanent };
+                (class, "CreateContainerConfigError", format!("{what} cannot be configured: {}", why.message))
+            }
+            "CreateContainerError" | "RunContainerError" | "PostStartHookError" | "PreCreateHookError" => {
+                (Class::Passing, "RunContainerError", format!("{what} cannot be started: {}", why.message))
+            }
+            "CrashLoopBackOff" => return Some(crashing(pod, container, &what)),
+            // It was ended by its liveness probe or by its own end, and is about to be started again.
+            _ if container.restarts > 0 => return Some(crashing(pod, container, &what)),
+            _ => return None,
+        };
+        return Some(Trouble { class, cause, summary, ..Trouble::of_container(pod, container, why) });
+    }
+    match &container.ended {
+        Some(ended) if container.init && ended.exit_code == 0 => None,
+        Some(_) => Some(crashing(pod, container, &what)),
+        None if container.restarts > 0 && !container.ready => Some(crashing(pod, container, &what)),
+        None => None,
+    }
+}
+
+/// What is known of why an image was not pulled. While Kubernetes backs off, it may say no more than that; its warnings do.
+fn told_of_pull(why: &Reason, container: &Container, warnings: &[&Warning]) -> String {
+    if never_pulled(&why.message) {
+        return why.message.clone();
+    }
+    let of_pull = |w: &&&Warning| w.reason == "Failed" && w.message.starts_with("Failed to pull image");
+    // With several containers, nothing says whose image it was.
+    let alone = container.waiting.is_some() && warnings.iter().filter(of_pull).count() > 0;
+    let told = warnings.iter().rev().find(of_pull).filter(|_| alone);
+    told.map_or_else(|| why.message.clone(), |warning| warning.message.clone())
+}
+
+fn never_pulled(message: &str) -> bool {
+    !contains(message, &MAY_PASS) && (contains(message, &NO_SUCH_IMAGE) || contains(message, &NO_ACCESS))
+}
+
+fn crashing(pod: &Pod, container: &Container, what: &str) -> Trouble {
+    let none = Ended::default();
+    let ended = container.last_end().unwrap_or(&none);
+    let times = match container.restarts {
+        0 => String::new(),
+        1 => "; it was started again once".to_owned(),
+        n => format!("; it was started again {n} times"),
+    };
+    let killed = ended.reason == "OOMKilled";
+    let (cause, how) = if killed {
+        ("OOMKilled", "was killed because it took more memory than its limit".to_owned())
+    } else {
+        ("CrashLoopBackOff", format!("ended with exit code {}", ended.exit_code))
+    };
+    let why = container
+        .waiting
+        .clone()
+        .unwrap_or_else(|| Reason { reason: ended.reason.clone(), message: ended.message.clone() });
+    // The log of a container that was started again tells of its new life.
+    let log = if container.ended.is_none() && container.ended_before.is_some() { Log::Previous } else { Log::Current };
+    Trouble {
+        cause,
+        summary: format!("{what} {how}{times}"),
+        log: Some(log),
+        ..Trouble::of_container(pod, container, &why)
+    }
+}
+
+impl Trouble {
+    fn of_pod(pod: &Pod, cause: &'static str, summary: String, why: &Reason) -> Self {
+        let shown = PodDiagnosis {
+            pod: pod.name.clone(),
+            container: String::new(),
+            reason: why.reason.clone(),
+            message: why.message.clone(),
+            exit_code: None,
+            restarts: 0,
+            log_tail: Vec::new(),
+        };
+        Self { class: Class::Passing, cause, summary, pod: Some(shown), about: pod.uid.clone(), log: None }
+    }
+
+    fn of_container(pod: &Pod, container: &Container, why: &Reason) -> Self {
+        let mut trouble = Self::of_pod(pod, "", String::new(), why);
+        if let Some(shown) = &mut trouble.pod {
+            shown.container.clone_from(&container.name);
+            shown.restarts = container.restarts;
+            shown.exit_code = container.last_end().map(|ended| ended.exit_code);
+        }
+        trouble
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn set() -> ReplicaSet {
+        ReplicaSet { name: "app-5d9".to_owned(), uid: "set".to_owned(), ..ReplicaSet::default() }
+    }
+
+    fn pod(status: &Value) -> Pod {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "app-5d9", "uid": "set", "controller": true}]);
+        let object =
+            json!({"metadata": {"name": "app-5d9-x", "uid": "pod", "ownerReferences": owner}, "status": status});
+        Pod::of(&serde_json::from_value(object).unwrap())
+    }
+
+    /// The only trouble of a pod with this status: class and cause.
+    fn of_status(status: &Value, warnings: &[(&str, &str)]) -> Option<Trouble> {
+        let warnings = warnings.iter().map(|(reason, message)| {
+            Arc::new(Warning {
+                key: String::new(),
+                about: "pod".to_owned(),
+                reason: (*reason).to_owned(),
+                message: (*message).to_owned(),
+                at: None,
+            })
+        });
+        let snapshot =
+            Snapshot { pods: vec![Arc::new(pod(status))], warnings: warnings.collect(), ..Snapshot::default() };
+        let found = troubles(&snapshot, &set());
+        assert!(found.len() <= 1, "{found:?}");
+        found.into_iter().next()
+    }
+
+    fn container(state: &Value, restarts: i32, last: &Value) -> Value {
+        json!({"containerStatuses": [{"name": "app", "image": "a/b", "imageID": "", "ready": false, "restartCount": restarts,
+            "state": state, "lastState": last}]})
+    }
+
+    fn waiting(reason: &str, message: &str) -> Value {
+        container(&json!({"waiting": {"reason": reason, "message": message}}), 0, &json!({}))
+    }
+
+    #[test]
+    fn what_does_not_pass_is_told_from_what_may() {
+        use Class::{Passing, Permanent};
+        let ended = |reason: &str, code: i32| json!({"terminated": {"reason": reason, "exitCode": code}});
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        for (status, warnings, expected) in [
+            (waiting("ContainerCreating", ""), &[][..], None),
+            (json!({}), &[], None),
+            (
+                waiting(
+                    "ErrImagePull",
+                    "rpc error: code = NotFound desc = failed to resolve reference: docker.io/a/b:v2: not found",
+                ),
+                &[],
+                Some((Permanent, "ImagePullBackOff")),
+            ),
+            (
+                waiting("ErrImagePull", "pull access denied, repository does not exist"),
+                &[],
+                Some((Permanent, "ImagePullBackOff")),
+            ),
+            (waiting("ErrImagePull", "401 Unauthorized"), &[], Some((Permanent, "ImagePullBackOff"))),
+            (
+                waiting("ErrImagePull", "dial tcp: lookup registry: no such host"),
+                &[],
+                Some((Passing, "ImagePullBackOff")),
+            ),
+            (
+                waiting("ErrImagePull", "429 toomanyrequests: access denied for a while"),
+                &[],
+                Some((Passing, "ImagePullBackOff")),
+            ),
+            (
+                waiting("ImagePullBackOff", "Back-off pulling image \"a/b:v2\""),
+                &[],
+                Some((Passing, "ImagePullBackOff")),
+            ),
+            (
+                waiting("ImagePullBackOff", "Back-off pulling image \"a/b:v2\""),
+                &[("Failed", "Failed to pull image \"a/b:v2\": manifest unknown"), ("Failed", "Error: ErrImagePull")],
+                Some((Permanent, "ImagePullBackOff")),
+            ),
+            (waiting("InvalidImageName", "couldn't parse image name"), &[], Some((Permanent, "InvalidImageName"))),
+            (
+                waiting("CreateContainerConfigError", "secret \"app\" not found"),
+                &[],
+                Some((Permanent, "CreateContainerConfigError")),
+            ),
+            (
+                waiting("CreateContainerConfigError", "failed to sync configmap cache: timed out"),
+                &[],
+                Some((Passing, "CreateContainerConfigError")),
+            ),
+            (waiting("RunContainerError", "exec: not found"), &[], Some((Passing, "RunContainerError"))),
+            (
+                container(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), 3, &ended("Error", 1)),
+                &[],
+                Some((Passing, "CrashLoopBackOff")),
+            ),
+            (
+                container(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), 3, &ended("OOMKilled", 137)),
+                &[],
+                Some((Passing, "OOMKilled")),
+            ),
+            (container(&ended("Error", 2), 0, &json!({})), &[], Some((Passing, "CrashLoopBackOff"))),
+            (container(&running, 2, &ended("Error", 1)), &[], Some((Passing, "CrashLoopBackOff"))),
+            (container(&running, 0, &json!({})), &[], None),
+            (
+                json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]}),
+                &[],
+                Some((Passing, "Unschedulable")),
+            ),
+            (
+                waiting("ContainerCreating", ""),
+                &[("FailedMount", "MountVolume.SetUp failed for volume \"v\" : secret \"s\" not found")],
+                Some((Permanent, "FailedMount")),
+            ),
+            (
+                waiting("ContainerCreating", ""),
+                &[("FailedMount", "Unable to attach or mount volumes: timed out")],
+                Some((Passing, "FailedMount")),
+            ),
+            (waiting("ContainerCreating", ""), &[("Unhealthy", "Readiness probe failed")], None),
+            (json!({"phase": "Failed", "reason": "Evicted"}), &[], None),
+        ] {
+            let found = of_status(&status, warnings).map(|trouble| (trouble.class, trouble.cause));
+            assert_eq!(found, expected, "{status} {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_crash_is_told_with_its_code_its_restarts_and_the_right_log() {
+        let ended = json!({"terminated": {"reason": "Error", "exitCode": 101}});
+        let crashed = of_status(
+            &container(&json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}), 3, &ended),
+            &[],
+        );
+        let crashed = crashed.unwrap();
+        let expected = "the container app of the pod app-5d9-x ended with exit code 101; it was started again 3 times";
+        assert_eq!((crashed.summary.as_str(), crashed.log), (expected, Some(Log::Previous)));
+        let shown = crashed.pod.unwrap();
+        assert_eq!((shown.exit_code, shown.restarts, shown.reason.as_str()), (Some(101), 3, "CrashLoopBackOff"));
+        let first = of_status(&container(&ended, 0, &json!({})), &[]).unwrap();
+        assert_eq!(first.log, Some(Log::Current));
+    }
+
+    #[test]
+    fn a_refusal_to_create_pods_lasts_unless_it_is_a_matter_of_time() {
+        let refused = |message: &str, old_pod_ends: bool| {
+            let refusal = Some(Reason { reason: "FailedCreate".to_owned(), message: message.to_owned() });
+            let old = Pod { owner: "old".to_owned(), ending: true, ..Pod::default() };
+            let pods = if old_pod_ends { vec![Arc::new(old)] } else { Vec::new() };
+            let snapshot = Snapshot { pods, ..Snapshot::default() };
+            troubles(&snapshot, &ReplicaSet { refusal, ..set() })[0].class
+        };
+        for (message, old_pod_ends, expected) in [
+            ("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1", false, Class::Permanent),
+            ("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1", true, Class::Passing),
+            ("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"", true, Class::Permanent),
+            ("admission webhook \"w\" denied the request: no", false, Class::Permanent),
+            ("Internal error occurred: failed calling webhook \"w\": connection refused", false, Class::Passing),
+        ] {
+            assert_eq!(refused(message, old_pod_ends), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_pass_comes_first_and_other_pods_do_not_count() {
+        let mut unschedulable =
+            pod(&json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}));
+        let denied = pod(&waiting("ErrImagePull", "not found"));
+        let mut of_old = denied.clone();
+        of_old.owner = "old".to_owned();
+        let mut ending = denied.clone();
+        ending.ending = true;
+        unschedulable.name = "first".to_owned();
+        let pods = [of_old, ending, unschedulable, denied].into_iter().map(Arc::new).collect();
+        let found = troubles(&Snapshot { pods, ..Snapshot::default() }, &set());
+        assert_eq!(
+            found.iter().map(|trouble| trouble.cause).collect::<Vec<_>>(),
+            ["ImagePullBackOff", "Unschedulable"]
+        );
+    }
+
+    #[test]
+    fn pods_that_fail_again_and_again_are_a_trouble() {
+        let failed = || Arc::new(pod(&json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no room"})));
+        let found = |n| troubles(&Snapshot { pods: (0..n).map(|_| failed()).collect(), ..Snapshot::default() }, &set());
+        assert!(found(2).is_empty());
+        assert_eq!(found(3)[0].cause, "PodFailed");
+    }
+}
