@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    observed::Snapshot,
+    observed::{ReplicaSet, Snapshot},
     progress::{Expectation, Observation, Phase, observe},
-    trouble::{Class, Trouble, troubles},
+    trouble::{Class, Trouble, troubles, unready},
 };
 
 /// How long something that does not pass by itself has to show. Secrets and the Deployments that need them are often applied
@@ -22,10 +22,12 @@ pub(crate) struct Judge {
     pub(crate) deadline: DateTime<Utc>,
     /// How long a cause that may pass is borne while nothing goes on.
     pub(crate) grace: Duration,
-    /// Since when something is wrong and nothing goes on; and when it was last seen.
-    trouble: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    /// Since when something is wrong that does not pass.
-    permanent_since: Option<DateTime<Utc>>,
+    /// Since when something has been wrong while nothing went on.
+    wrong_since: Option<DateTime<Utc>>,
+    /// Since when nothing has been wrong again.
+    well_since: Option<DateTime<Utc>>,
+    /// Something that does not pass, and since when.
+    permanent: Option<(Trouble, DateTime<Utc>)>,
     /// The furthest that it has come since it is judged here.
     furthest: Option<(i32, i32)>,
 }
@@ -72,8 +74,15 @@ impl Judge {
         grace: Duration,
         trouble_since: Option<DateTime<Utc>>,
     ) -> Self {
-        let trouble = trouble_since.map(|since| (since, since));
-        Self { expected, deadline, grace, trouble, permanent_since: None, furthest: None }
+        Self {
+            expected,
+            deadline,
+            grace,
+            wrong_since: trouble_since,
+            well_since: None,
+            permanent: None,
+            furthest: None,
+        }
     }
 
     /// Judges what is seen now.
@@ -87,7 +96,7 @@ impl Judge {
             Phase::NoContainer => return Judgement::Failed(Failed::NoContainer),
             Phase::Gone => return Judgement::Failed(Failed::Gone),
             Phase::GivenUp(message) => {
-                let trouble = self.worst(snapshot);
+                let trouble = self.worst(snapshot).or_else(|| self.unready(snapshot));
                 return Judgement::Failed(Failed::GivenUp { message, trouble });
             }
             Phase::Unknown => "nothing has been heard of the Deployment since the change".to_owned(),
@@ -97,10 +106,11 @@ impl Judge {
         let before = self.furthest.unwrap_or(advance);
         let goes_on = advance.0 > before.0 || advance.1 > before.1;
         self.furthest = Some((before.0.max(advance.0), before.1.max(advance.1)));
+        let worst = worst.map(|worst| self.recall(worst));
         self.remember(worst.as_ref(), goes_on, now);
         let patience = |trouble: &Trouble| match trouble.class {
-            Class::Permanent => (self.permanent_since, PERMANENT_PATIENCE),
-            Class::Passing => (self.trouble.map(|(since, _)| since), self.grace),
+            Class::Permanent => (self.permanent.as_ref().map(|(_, since)| *since), PERMANENT_PATIENCE),
+            Class::Passing => (self.wrong_since, self.grace),
         };
         let mut until = self.deadline;
         if let Some(trouble) = &worst {
@@ -112,40 +122,62 @@ impl Judge {
             until = until.min(borne_until);
         }
         if now >= self.deadline {
-            return Judgement::Failed(Failed::DeadlineExceeded { what, trouble: worst });
+            let trouble = worst.or_else(|| if unknown { None } else { self.unready(snapshot) });
+            return Judgement::Failed(Failed::DeadlineExceeded { what, trouble });
         }
-        let since = self.trouble.map_or(now, |(since, _)| since);
+        let since = self.wrong_since.unwrap_or(now);
         Judgement::Waiting { what, trouble: worst.map(|trouble| (trouble, since)), until }
     }
 
     /// Since when something has been wrong while nothing went on.
     pub(crate) fn trouble_since(&self) -> Option<DateTime<Utc>> {
-        self.trouble.map(|(since, _)| since)
+        self.wrong_since
     }
 
     fn worst(&self, snapshot: &Snapshot) -> Option<Trouble> {
-        let set = snapshot.current(&self.expected.container, |image| self.expected.is_ours(image))?;
-        troubles(snapshot, set).into_iter().next()
+        troubles(snapshot, self.current(snapshot)?).into_iter().next()
+    }
+
+    fn unready(&self, snapshot: &Snapshot) -> Option<Trouble> {
+        unready(snapshot, self.current(snapshot)?)
+    }
+
+    fn current<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a ReplicaSet> {
+        snapshot.current(&self.expected.container, |image| self.expected.is_ours(image))
+    }
+
+    /// What was known to be there for good is so although less is said of it later: `ImagePullBackOff` follows the
+    /// `ErrImagePull` that said why.
+    fn recall(&self, worst: Trouble) -> Trouble {
+        match &self.permanent {
+            Some((known, _))
+                if worst.class == Class::Passing && known.about == worst.about && known.cause == worst.cause =>
+            {
+                known.clone()
+            }
+            _ => worst,
+        }
     }
 
     /// A trouble begins anew when the rollout went on, or when nothing was wrong for as long as it is borne: a container that
     /// crashes runs in between.
     fn remember(&mut self, worst: Option<&Trouble>, goes_on: bool, now: DateTime<Utc>) {
-        if goes_on || self.trouble.is_some_and(|(_, last)| last + self.grace < now) {
-            self.trouble = None;
-            self.permanent_since = None;
+        if goes_on || self.well_since.is_some_and(|since| since + self.grace <= now) {
+            self.wrong_since = None;
+            self.permanent = None;
         }
-        match worst {
-            Some(trouble) => {
-                let since = self.trouble.map_or(now, |(since, _)| since);
-                self.trouble = Some((since, now));
-                self.permanent_since = match trouble.class {
-                    Class::Permanent => self.permanent_since.or(Some(now)),
-                    Class::Passing => None,
-                };
-            }
-            None => self.permanent_since = None,
-        }
+        let Some(trouble) = worst else {
+            self.well_since = self.well_since.or(Some(now));
+            self.permanent = None;
+            return;
+        };
+        self.well_since = None;
+        self.wrong_since = self.wrong_since.or(Some(now));
+        self.permanent = match (trouble.class, self.permanent.take()) {
+            (Class::Permanent, Some((_, since))) => Some((trouble.clone(), since)),
+            (Class::Permanent, None) => Some((trouble.clone(), now)),
+            (Class::Passing, _) => None,
+        };
     }
 }
 
@@ -158,7 +190,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::observed::{Container, Pod, Reason, ReplicaSet};
+    use crate::observed::{Container, Pod, Reason};
 
     const OURS: &str = "a/b:v2-abcd";
     const THEIRS: &str = "a/b:v1-abcd";
@@ -263,12 +295,24 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_pass_is_remembered_when_less_is_said() {
+        let (wrong, less) = (World::with("ErrImagePull"), World::with("ImagePullBackOff"));
+        assert_eq!(
+            timeline(&mut judge(), &[(2, &wrong), (3, &less), (4, &less)]),
+            ["ImagePullBackOff since 2", "ImagePullBackOff since 2", "failed: ImagePullBackOff"]
+        );
+        assert_eq!(timeline(&mut judge(), &[(3, &less), (30, &less)])[1], "ImagePullBackOff since 3");
+    }
+
+    #[test]
     fn what_may_pass_fails_when_it_has_lasted_for_the_grace() {
         let wrong = World::with("CrashLoopBackOff");
         assert_eq!(
             timeline(&mut judge(), &[(2, &wrong), (31, &wrong), (32, &wrong)]),
             ["CrashLoopBackOff since 2", "CrashLoopBackOff since 2", "failed: CrashLoopBackOff"]
         );
+        // Nothing changes, so it is looked at again only when its time is over, and a little later.
+        assert_eq!(timeline(&mut judge(), &[(2, &wrong), (33, &wrong)])[1], "failed: CrashLoopBackOff");
         // It runs in between, and crashes again.
         let seen = [(2, &wrong), (10, &World::begun()), (20, &wrong), (32, &wrong)];
         assert_eq!(timeline(&mut judge(), &seen)[2..], ["CrashLoopBackOff since 2", "failed: CrashLoopBackOff"]);
@@ -292,7 +336,7 @@ mod tests {
     #[test]
     fn whoever_takes_over_counts_on() {
         let wrong = World::with("CrashLoopBackOff");
-        let mut judge = Judge { trouble: Some((at(2), at(2))), ..judge() };
+        let mut judge = Judge { wrong_since: Some(at(2)), ..judge() };
         assert_eq!(timeline(&mut judge, &[(31, &wrong)]), ["CrashLoopBackOff since 2"]);
         assert_eq!(timeline(&mut judge, &[(32, &wrong)]), ["failed: CrashLoopBackOff"]);
     }

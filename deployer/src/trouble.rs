@@ -1,5 +1,7 @@
 //! What keeps new pods from serving, and whether it may pass by itself. Pure.
 
+use std::sync::Arc;
+
 use events::PodDiagnosis;
 
 use crate::observed::{Container, Ended, Pod, Reason, ReplicaSet, Snapshot, Warning};
@@ -58,6 +60,23 @@ pub(crate) fn troubles(snapshot: &Snapshot, set: &ReplicaSet) -> Vec<Trouble> {
     }
     found.sort_by(|a, b| b.class.cmp(&a.class));
     found
+}
+
+/// A new pod that runs and does not get ready. That alone is no trouble; it is what there is to show when the time is up.
+pub(crate) fn unready(snapshot: &Snapshot, set: &ReplicaSet) -> Option<Trouble> {
+    let unready = |pod: &&Arc<Pod>| pod.owner == set.uid && pod.is_active() && !pod.ready;
+    let pod = snapshot.pods.iter().find(unready)?;
+    let none = Container::default();
+    let container = pod.containers.iter().find(|container| !container.ready).unwrap_or(&none);
+    let message = "it runs and is not ready".to_owned();
+    let why = container.waiting.clone().unwrap_or_else(|| Reason { reason: "NotReady".to_owned(), message });
+    let summary = if container.name.is_empty() {
+        format!("the pod {} is not ready", pod.name)
+    } else {
+        format!("the container {} of the pod {} is not ready", container.name, pod.name)
+    };
+    let log = container.waiting.is_none().then_some(Log::Current);
+    Some(Trouble { cause: "NotReady", summary, log, ..Trouble::of_container(pod, container, &why) })
 }
 
 const MANY_FAILED: usize = 3;
@@ -249,8 +268,6 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
 
     use super::*;

@@ -11,10 +11,21 @@ use std::{
 use anyhow::{Context, ensure};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-use crate::{Server, Spec, find_tool, free_port, within};
+use serde_json::json;
+
+use crate::{Server, Spec, fates::stages, find_tool, free_port, within};
 
 const KWOK_CONFIG: &str = include_str!("cluster/kwok.yaml");
+/// What all containers have written, in the form in which a kubelet keeps it.
+const CONTAINER_LOG: &str = "\
+2026-01-01T00:00:00.000000000Z stdout F connecting to the database
+2026-01-01T00:00:00.100000000Z stderr F DB_PASSWORD=hunter2 is refused
+2026-01-01T00:00:00.200000000Z stderr F thread 'main' panicked: no database, no service
+";
 const TOKEN: &str = "testbed-admin";
+
+/// The token of a user without any rights of its own.
+const DEPLOYER_TOKEN: &str = "testbed-deployer";
 
 /// A control plane. It keeps its ports and its data when parts of it are started again.
 #[derive(Debug)]
@@ -27,6 +38,7 @@ pub struct Cluster {
     pub api_server: Server,
     etcd: Server,
     kubeconfig: PathBuf,
+    deployer_kubeconfig: PathBuf,
 }
 
 impl Cluster {
@@ -57,7 +69,8 @@ impl Cluster {
         let lease = ["delete", "lease", "node-0", "--namespace=kube-node-lease", "--ignore-not-found"];
         kubectl(&files.kubeconfig, &lease, "").await?;
         let kwok = Server::start(kwok(folder, &files)?)?;
-        let cluster = Self { kwok, scheduler, controllers, api_server, etcd, kubeconfig: files.kubeconfig };
+        let Files { kubeconfig, deployer_kubeconfig, .. } = files;
+        let cluster = Self { kwok, scheduler, controllers, api_server, etcd, kubeconfig, deployer_kubeconfig };
         cluster.add_node().await?;
         Ok(cluster)
     }
@@ -74,6 +87,11 @@ impl Cluster {
     /// The file with which clients reach it, as an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// The file with which the user `deployer` reaches it, who has no rights but those that a test gives.
+    pub fn deployer_kubeconfig(&self) -> &Path {
+        &self.deployer_kubeconfig
     }
 
     /// Starts the API server again after it was stopped or killed.
@@ -130,6 +148,7 @@ struct Files {
     tokens: PathBuf,
     kwok_config: PathBuf,
     kubeconfig: PathBuf,
+    deployer_kubeconfig: PathBuf,
 }
 
 impl Files {
@@ -150,6 +169,7 @@ impl Files {
         let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
         let certificate =
             CertificateParams::new(names)?.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+        let log = write("container.log", CONTAINER_LOG)?;
         let (etcd_port, api_port) = (free_port(), free_port());
         let kubeconfig = kubeconfig(&folder.join("ca.crt"), api_port);
         write("ca.crt", &authority_certificate.pem())?;
@@ -166,8 +186,12 @@ impl Files {
             certificate_key: write("server.key", &key.serialize_pem())?,
             sa_key: write("sa.key", &sa.serialize_pem())?,
             sa_public_key: write("sa.pub", &sa.public_key_pem())?,
-            tokens: write("tokens.csv", &format!("{TOKEN},admin,admin,system:masters\n"))?,
-            kwok_config: write("kwok.yaml", KWOK_CONFIG)?,
+            tokens: write(
+                "tokens.csv",
+                &format!("{TOKEN},admin,admin,system:masters\n{DEPLOYER_TOKEN},deployer,deployer\n"),
+            )?,
+            deployer_kubeconfig: write("deployer.kubeconfig", &kubeconfig.replace(TOKEN, DEPLOYER_TOKEN))?,
+            kwok_config: write("kwok.yaml", &format!("{KWOK_CONFIG}{}{}", stages(), logs(&log)))?,
             kubeconfig: write("kubeconfig", &kubeconfig)?,
         })
     }
@@ -223,6 +247,15 @@ fn kwok(folder: &Path, files: &Files) -> anyhow::Result<Spec> {
         .args([flag("--kubeconfig", &files.kubeconfig), flag("--config", &files.kwok_config)])
         .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--cidr=10.0.0.0/24"])
         .args(["--node-ip=127.0.0.1", "--node-port", &port, "--server-address", &format!("127.0.0.1:{port}")]))
+}
+
+/// Where KWOK finds the log of every container, the present and the one before.
+fn logs(file: &Path) -> String {
+    let logs = json!({
+        "apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "ClusterLogs", "metadata": {"name": "logs"},
+        "spec": {"logs": [{"logsFile": file, "previousLogsFile": file}]},
+    });
+    format!("---\n{logs}\n")
 }
 
 fn flag(name: &str, path: &Path) -> String {

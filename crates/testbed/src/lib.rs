@@ -4,6 +4,7 @@
 //! at the latest with this process, however that ends.
 
 mod cluster;
+mod fates;
 pub mod http;
 mod mongo;
 mod nats;
@@ -16,6 +17,7 @@ mod tools;
 mod wait;
 
 pub use cluster::Cluster;
+pub use fates::Fate;
 pub use mongo::Mongo;
 pub use nats::Nats;
 pub use ports::free_port;

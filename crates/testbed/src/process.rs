@@ -165,6 +165,22 @@ impl Server {
         self.forget();
     }
 
+    /// Stops it where it is, without its knowing, until it is resumed or killed.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ async fn a_good_build_succeeds_and_kubectl_agrees() {
 async fn a_build_that_never_gets_ready_fails_by_our_deadline_and_kubectl_agrees() {
     let cluster = cluster().await;
     let world = Builds::start(cluster, "never-ready", "3s").await;
-    let id = world.post("v2-bad0123").await;
+    let id = world.post("v2-bad01234").await;
     let build = world.verdict(&id).await;
 
     assert_eq!(build["state"], "failed", "{build:#}");

@@ -26,7 +26,7 @@ async fn a_deployer_that_is_killed_goes_on_and_keeps_the_deadline() {
     let cluster = cluster().await;
     let mut world = Builds::start(cluster, "killed", "8s").await;
     let before = field(cluster, "killed", ".metadata.generation").await.parse::<u64>().unwrap();
-    let id = world.post("v2-bad0123").await;
+    let id = world.post("v2-bad01234").await;
     for _ in 0..3 {
         in_state(&world, &id, "progressing").await;
         world.deployer.kill_and_start_again().unwrap();
@@ -67,7 +67,7 @@ async fn builds_that_are_killed_anywhere_succeed_with_one_write_each() {
 async fn a_rollout_survives_the_bus() {
     let cluster = cluster().await;
     let mut world = Builds::start(cluster, "no-bus", "60s").await;
-    let id = world.post("v2-bad0123").await;
+    let id = world.post("v2-bad01234").await;
     in_state(&world, &id, "progressing").await;
     world.nats.server.kill();
     // Meanwhile the version gets well: the image is the same, and the pods are ready.
@@ -83,7 +83,7 @@ async fn a_rollout_survives_the_api_server_and_builds_wait_for_it() {
     let scratch = Scratch::new().unwrap();
     let mut cluster = Cluster::start(scratch.path()).await.unwrap();
     let world = Builds::start(&cluster, "own", "60s").await;
-    let first = world.post("v2-bad0123").await;
+    let first = world.post("v2-bad01234").await;
     in_state(&world, &first, "progressing").await;
     cluster.api_server.kill();
     eventually("an unready deployer", || async {

@@ -38,7 +38,7 @@ async fn the_control_plane_runs_pods_by_the_fate_in_their_image() {
     let scratch = Scratch::new().unwrap();
     let mut cluster = Cluster::start(scratch.path()).await.unwrap();
     cluster.kubectl(&["create", "deployment", "good", "--image=a/b:v1-abc1234"]).await.unwrap();
-    cluster.kubectl(&["create", "deployment", "bad", "--image=a/b:v1-bad0123"]).await.unwrap();
+    cluster.kubectl(&["create", "deployment", "bad", "--image=a/b:v1-bad01234"]).await.unwrap();
     cluster.kubectl(&["rollout", "status", "deployment/good", "--timeout=20s"]).await.unwrap();
     let status = cluster.kubectl(&["rollout", "status", "deployment/bad", "--timeout=1s"]).await;
     assert!(status.unwrap_err().to_string().contains("timed out waiting"));
