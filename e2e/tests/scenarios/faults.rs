@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use testbed::{Cluster, Fate, Scratch, Server, eventually};
 
 use crate::{
@@ -44,7 +43,12 @@ pub(crate) fn cases() -> Vec<Case> {
                     deployer.kill_and_start_again().unwrap();
                 }
                 let verdict = build.verdict().await;
-                assert_eq!((verdict.state().as_str(), verdict.cause().as_str()), ("rolled_back", "ImagePullBackOff"), "{:#}", verdict.0);
+                assert_eq!(
+                    (verdict.state().as_str(), verdict.cause().as_str()),
+                    ("rolled_back", "ImagePullBackOff"),
+                    "{:#}",
+                    verdict.0
+                );
                 assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(1)));
                 let after = generation(scene.field(".metadata.generation").await);
                 assert_eq!(after, before + 2, "one write, and one back");
@@ -52,33 +56,44 @@ pub(crate) fn cases() -> Vec<Case> {
             scene.post_to(&ci, &Fate::Ready.tag(9)).await.watched().await.verdict().await.succeeded(20.0);
         })
         .own_bus(),
-        Case::new("paused-deployer", "the active deployer is stopped beyond its lease, and woken", |scene| async move {
-            let scratch = Scratch::new().unwrap();
-            let bus = scene.own_bus(&scratch, 2).await;
-            let ci = bus.gateway.ci();
-            let build = scene.post_to(&ci, &Fate::SlowlyReady.tag(2)).await;
-            build.reaches("progressing").await;
-            let active = active(&scene, &bus.deployers.iter().map(|deployer| &deployer.server).collect::<Vec<_>>()).await;
-            let paused = &bus.deployers[active].server;
-            paused.pause().unwrap();
-            let watched = build.watched().await;
-            watched.verdict().await.succeeded(30.0);
-            let next = scene.post_to(&ci, &Fate::Ready.tag(3)).await;
-            next.verdict().await.succeeded(30.0);
-            let generation = scene.field(".metadata.generation").await;
-            paused.resume().unwrap();
-            eventually("a deployer that has learnt that it was overtaken", || async {
-                let log = paused.log();
-                (log.contains("another executor went on") || log.contains("could not settle")).then_some(())
-            })
-            .await;
-            assert_eq!(scene.field(".metadata.generation").await, generation, "it writes nothing more");
-            assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(3)));
-        })
+        Case::new(
+            "paused-deployer",
+            "the active deployer is stopped beyond its lease, and woken",
+            |scene| async move {
+                let scratch = Scratch::new().unwrap();
+                let bus = scene.own_bus(&scratch, 2).await;
+                let ci = bus.gateway.ci();
+                let build = scene.post_to(&ci, &Fate::SlowlyReady.tag(2)).await;
+                build.reaches("progressing").await;
+                let active =
+                    active(&scene, &bus.deployers.iter().map(|deployer| &deployer.server).collect::<Vec<_>>()).await;
+                let paused = &bus.deployers[active].server;
+                paused.pause().unwrap();
+                let watched = build.watched().await;
+                watched.verdict().await.succeeded(30.0);
+                let next = scene.post_to(&ci, &Fate::Ready.tag(3)).await;
+                next.verdict().await.succeeded(30.0);
+                let generation = scene.field(".metadata.generation").await;
+                paused.resume().unwrap();
+                eventually("a deployer that has learnt that it was overtaken", || async {
+                    let log = paused.log();
+                    (log.contains("another executor went on") || log.contains("could not settle")).then_some(())
+                })
+                .await;
+                assert_eq!(scene.field(".metadata.generation").await, generation, "it writes nothing more");
+                assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(3)));
+            },
+        )
         .own_bus(),
         Case::new("rights-taken", "our rights are taken away meanwhile", |scene| async move {
             let cluster = scene.cluster().await;
-            let role = ["create", "role", "deployer", "--verb=*", "--resource=deployments.apps,replicasets.apps,pods,pods/log,events"];
+            let role = [
+                "create",
+                "role",
+                "deployer",
+                "--verb=*",
+                "--resource=deployments.apps,replicasets.apps,pods,pods/log,events",
+            ];
             scene.kubectl(&role).await.unwrap();
             scene.kubectl(&["create", "rolebinding", "deployer", "--role=deployer", "--user=deployer"]).await.unwrap();
             let scratch = Scratch::new().unwrap();
@@ -94,12 +109,14 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("api-server-away", "the API server is away for 20 s", |scene| async move {
             let scratch = Scratch::new().unwrap();
             let mut cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
-            let manifests = scene.cluster().await.kubectl(&["get", "deployment/app", "--namespace", scene.case.name, "-o", "json"]).await.unwrap();
-            let mut deployment: serde_json::Value = serde_json::from_str(&manifests).unwrap();
-            json_patch::merge(&mut deployment, &json!({"status": null, "metadata": {"uid": null, "resourceVersion": null, "managedFields": null, "creationTimestamp": null, "generation": null}}));
-            cluster.kubectl(&["create", "namespace", scene.case.name]).await.unwrap();
-            cluster.apply(&deployment.to_string()).await.unwrap();
-            let bus = Bus::start(&scratch, cluster.kubeconfig().to_owned(), &format!("targets:\n{}", scene.case.target("")), 1).await;
+            cluster.apply(&scene.case.manifests()).await.unwrap();
+            let bus = Bus::start(
+                &scratch,
+                cluster.kubeconfig().to_owned(),
+                &format!("targets:\n{}", scene.case.target("")),
+                1,
+            )
+            .await;
             let ci = bus.gateway.ci();
             let build = scene.post_to(&ci, &Fate::SlowlyReady.tag(2)).await;
             build.reaches("progressing").await;
@@ -109,7 +126,9 @@ pub(crate) fn cases() -> Vec<Case> {
             assert_eq!(build.show().await["terminal"], false);
             cluster.start_api_server_again().await.unwrap();
             // Kubernetes' controllers come back at their leisure.
-            build.verdict().await.succeeded(100.0);
+            let verdict = build.verdict().await;
+            verdict.succeeded(100.0);
+            scene.record(&verdict, None);
             let good = scene.post_to(&ci, &Fate::Ready.tag(3)).await.verdict().await;
             good.succeeded(20.0);
             cluster.stop().await;

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod argocd;
 mod deployments;
 mod faults;
 mod gates;
@@ -31,7 +32,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let cases = [pods::cases(), deployments::cases(), queue::cases(), gates::cases(), faults::cases()].concat();
+    let cases = [pods::cases(), deployments::cases(), queue::cases(), gates::cases(), argocd::cases(), faults::cases()]
+        .concat();
     let world = Arc::new(World::new(&cases));
     // The last ones take longest.
     let trials = cases.iter().rev().cloned().map(|case| {

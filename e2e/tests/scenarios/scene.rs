@@ -82,26 +82,32 @@ impl Case {
     /// Its line in `TARGETS_FILE`.
     pub(crate) fn target(&self, smoke: &str) -> String {
         let Self { name, settings, .. } = self;
-        let settings = settings.replace("SMOKE", &format!("\"{smoke}/{name}\""));
+        let settings = settings.replace("SMOKE", &format!("\"{smoke}/{name}\"")).replace("NAME", name);
         format!(
             "  - {{ name: {name}, image: x/{name}, namespace: {name}, deployment: app, container: app, {settings} }}\n{}",
             self.beside
         )
     }
 
-    /// Its namespace and its Deployment.
-    fn manifests(&self) -> String {
+    /// Its Deployment.
+    pub(crate) fn deployment_manifest(&self) -> String {
         let Self { name, first, .. } = self;
         let labels = json!({"app": name});
+        let container = json!({"name": "app", "image": format!("x/{name}:{first}")});
         let mut deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app", "namespace": name},
             "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": {
                 "metadata": {"labels": labels},
-                "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "app", "image": format!("x/{name}:{first}")}]}}},
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}}},
         });
         json_patch::merge(&mut deployment, &self.deployment);
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        json!({"apiVersion": "v1", "kind": "List", "items": [namespace, deployment]}).to_string()
+        deployment.to_string()
+    }
+
+    /// Its namespace and its Deployment.
+    pub(crate) fn manifests(&self) -> String {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}});
+        format!("{namespace}\n---\n{}", self.deployment_manifest())
     }
 }
 
@@ -195,6 +201,12 @@ impl Scene {
         self.post(tag).await.watched().await.verdict().await
     }
 
+    /// Keeps what was seen for the table.
+    pub(crate) fn record(&self, verdict: &Verdict, kubectl: Option<Kubectl>) {
+        let row = Row { verdict: verdict.state(), cause: verdict.cause(), after: verdict.seconds(), kubectl };
+        self.world.record(self.case.name, row);
+    }
+
     /// A bus of its own, with so many deployers, in a scratch folder.
     pub(crate) async fn own_bus(&self, scratch: &Scratch, deployers: usize) -> Bus {
         let shared = self.world.shared().await;
@@ -281,9 +293,7 @@ impl Watched<'_> {
             }
         };
         let scene = build.scene;
-        let cause = verdict.cause();
-        let row = Row { verdict: verdict.state(), cause, after: verdict.seconds(), kubectl: said };
-        scene.world.record(scene.case.name, row);
+        scene.record(&verdict, said);
         verdict
     }
 }

@@ -47,6 +47,7 @@ fn text(cases: &[Case], rows: &BTreeMap<&'static str, Row>) -> String {
             None => ("–", "–".to_owned()),
         };
         let Row { verdict, cause, .. } = row;
+        let cause = if cause.is_empty() { "–" } else { cause };
         let _ = writeln!(text, "| {} | {verdict} | {cause} | {:.1} s | {said} | {after} |", case.title, row.after);
     }
     text

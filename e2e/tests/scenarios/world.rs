@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use testbed::{Cluster, Gateway, Nats, Scratch, Service, system};
+use testbed::{ArgoCd, Cluster, Gateway, Nats, Scratch, Service, system};
 use tokio::sync::OnceCell;
 
 use crate::{scene::Case, smoke::Smoke, table::Row};
@@ -18,6 +18,7 @@ pub(crate) struct World {
 }
 
 pub(crate) struct Shared {
+    pub(crate) argocd: ArgoCd,
     pub(crate) cluster: Cluster,
     pub(crate) bus: Bus,
     pub(crate) smoke: Smoke,
@@ -58,9 +59,10 @@ impl World {
                 let scratch = Scratch::new().unwrap();
                 let smoke = Smoke::start().await;
                 let cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
+                let argocd = ArgoCd::start(&scratch.folder("argocd").unwrap(), &cluster).await.unwrap();
                 let targets = format!("targets:\n{}", self.targets.replace("{{smoke}}", &smoke.url));
                 let bus = Bus::start(&scratch, cluster.kubeconfig().to_owned(), &targets, 1).await;
-                Shared { cluster, bus, smoke, scratch }
+                Shared { argocd, cluster, bus, smoke, scratch }
             })
             .await
     }
