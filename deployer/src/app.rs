@@ -7,8 +7,8 @@ use runtime::{bus::Bus, config::ProvisionArgs, metrics::ConsumerMetrics, process
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    cluster::Cluster, config::Target, executor::Executor, history::History, metrics::Metrics, planner::Planner,
-    smoke::Prober,
+    cluster::Cluster, executor::Executor, history::History, metrics::Metrics, planner::Planner, smoke::Prober,
+    targets::Target,
 };
 
 /// Plans and executes until the shutdown begins. A rollout that is under way then is left to another replica, or to this one

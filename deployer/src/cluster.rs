@@ -25,7 +25,7 @@ use runtime::{config::ConfigError, readiness::Latch, shutdown::Shutdown};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{argocd::Application, config::Target, observed::Snapshot, redact::MAX_LINES};
+use crate::{argocd::Application, observed::Snapshot, redact::MAX_LINES, targets::Target};
 
 /// Who we are among those who write to a Deployment.
 pub(crate) const FIELD_MANAGER: &str = "deployer";

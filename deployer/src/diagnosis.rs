@@ -5,11 +5,11 @@ use std::time::Duration;
 use events::Diagnosis;
 
 use crate::{
-    config::Target,
     judge::Failed,
     managers::is_argocd,
     observed::{Snapshot, Warning},
     redact,
+    targets::Target,
     trouble::Trouble,
 };
 

@@ -21,13 +21,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     cluster::{Cluster, Note, RequestError},
-    config::Target,
     diagnosis,
     history::History,
     metrics::Metrics,
     observed::Observed,
     rollout_log::RolloutLog,
     smoke::Prober,
+    targets::Target,
 };
 
 /// The pause before something that was changed under our hands is read again.

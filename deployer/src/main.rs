@@ -19,6 +19,7 @@ mod redact;
 mod rollout_log;
 mod smoke;
 mod standing;
+mod targets;
 mod trouble;
 
 use std::process::ExitCode;

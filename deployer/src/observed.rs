@@ -30,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) warnings: Vec<Arc<Warning>>,
     /// Whether ReplicaSets and pods are known. Where they may not be read, the Deployment alone has to tell.
     pub(crate) pods_known: bool,
+    /// Whether the watch of Deployments is broken: what it has may be old.
+    pub(crate) stale: bool,
 }
 
 /// A Deployment, as a watch has it.

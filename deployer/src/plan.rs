@@ -2,7 +2,7 @@
 
 use events::{BuildFinished, BuildStatus, BuildTag, ImageReference, InvalidTag, TargetName};
 
-use crate::config::Target;
+use crate::targets::Target;
 
 /// What becomes of a build at one target, or at none.
 #[derive(Clone, Debug, PartialEq, Eq)]

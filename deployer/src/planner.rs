@@ -9,10 +9,10 @@ use runtime::bus::{Bus, Delivery, Failure, Handler, PublishError};
 
 use crate::{
     cluster::Cluster,
-    config::Target,
     history::History,
     metrics::Metrics,
     plan::{Decision, Judgement, plan},
+    targets::Target,
 };
 
 /// How long the bus may take to acknowledge.

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::config::Smoke;
+use crate::targets::Smoke;
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask up | test | bench | tools`.
+//! The project's own commands: `cargo xtask up | test | bench | scenarios | tools`.
 
 mod bench;
 mod go;
 mod run;
+mod scenarios;
 mod test;
 mod tools;
 mod up;
@@ -22,6 +23,8 @@ enum Cli {
     Test(test::Args),
     /// Measure, side by side with baselines in the same run
     Bench(bench::Args),
+    /// Play every situation of a rollout, and write down what was seen
+    Scenarios(scenarios::Args),
     /// Get the real servers that tests and `up` need
     Tools,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Cli::Up(args) => up::run(args),
         Cli::Test(args) => test::run(&args),
         Cli::Bench(args) => bench::run(&args),
+        Cli::Scenarios(args) => scenarios::run(&args),
         Cli::Tools => tools::all(),
     };
     match result {

@@ -66,6 +66,8 @@ pub(crate) struct Objects {
     replica_sets: Kept<ReplicaSet>,
     pods: Kept<Pod>,
     warnings: Kept<Warning>,
+    /// Whether the watch of Deployments is broken.
+    stale: bool,
     /// The warnings' keys in the order in which they came.
     warned: VecDeque<String>,
 }
@@ -163,9 +165,17 @@ impl Objects {
         T::kept(self).listing = Some(BTreeSet::new());
     }
 
+    /// A watch is broken, or has been heard of again.
+    pub(crate) fn heard<T: Kind>(&mut self, is_broken: bool) {
+        if T::NAME == Deployment::NAME {
+            self.stale = is_broken;
+        }
+    }
+
     /// An object is there, or has changed. The name of the Deployment whose rollout that may concern.
     pub(crate) fn put<T: Kind>(&mut self, object: T) -> Option<String> {
         let (owner, key) = (object.owner().to_owned(), object.key().to_owned());
+        self.heard::<T>(false);
         let object = Arc::new(object);
         let kept = T::kept(self);
         if let Some(listing) = &mut kept.listing {
@@ -204,6 +214,7 @@ impl Objects {
             self.remove::<T>(&key);
         }
         T::kept(self).listed = true;
+        self.heard::<T>(false);
     }
 
     /// All that is known of one Deployment.
@@ -211,7 +222,7 @@ impl Objects {
         let pods_known = self.replica_sets.listed && self.pods.listed;
         let Some(deployment) = self.deployments.get(name) else {
             let deployment = if self.deployments.listed { Observed::Missing } else { Observed::Unknown };
-            return Snapshot { deployment, pods_known, ..Snapshot::default() };
+            return Snapshot { deployment, pods_known, stale: self.stale, ..Snapshot::default() };
         };
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
         let replica_sets: Vec<_> = self.replica_sets.of(uid).cloned().collect();
@@ -221,7 +232,8 @@ impl Objects {
             .chain(pods.iter().map(|pod| pod.uid.as_str()));
         let mut warnings: Vec<_> = about.flat_map(|uid| self.warnings.of(uid)).cloned().collect();
         warnings.sort_by_key(|warning| warning.at);
-        Snapshot { deployment: Observed::Found(deployment.clone()), replica_sets, pods, warnings, pods_known }
+        let (deployment, stale) = (Observed::Found(deployment.clone()), self.stale);
+        Snapshot { deployment, replica_sets, pods, warnings, pods_known, stale }
     }
 }
 

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{
     argocd::Application,
-    config::Target,
     observed::{Pod, ReplicaSet, Snapshot, Warning},
+    targets::Target,
 };
 
 /// The pause before a watch that broke is begun again.
@@ -157,6 +157,8 @@ impl Watches {
                 // It begins anew by itself, from where it was if it can.
                 Err(error) => {
                     state.unwell(&what, &error);
+                    locked(objects).heard::<T>(true);
+                    self.tell_all(namespace);
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use events::{Diagnosis, RolloutState};
 use runtime::bus::Failure;
 
@@ -16,6 +16,9 @@ use crate::{
     progress::{Expectation, Phase, observe},
     rollout_log::RolloutLog,
 };
+
+/// How often the API server is asked while its watch is broken.
+const LOOK_EVERY: TimeDelta = TimeDelta::seconds(2);
 
 /// How something that was followed has ended.
 #[derive(Debug)]
@@ -108,6 +111,13 @@ impl Executor {
             changes.borrow_and_update();
             let snapshot = self.cluster.snapshot(&self.target);
             let until = match judge.judge(&snapshot, Utc::now()) {
+                Judgement::Waiting { .. } if snapshot.stale => match self.look(judge).await {
+                    Ok(Look::Ended(end)) => return Ok(end),
+                    Ok(Look::Waiting(until)) => until.min(Utc::now() + LOOK_EVERY),
+                    // It may be the API server that is away. The watch tells when it is back.
+                    Err(Failure::Unavailable(_)) => Utc::now() + LOOK_EVERY,
+                    Err(failure) => return Err(failure),
+                },
                 Judgement::Waiting { until, trouble, .. } => {
                     let wrong = trouble.map(|(trouble, _)| diagnosis::of_trouble(&trouble, &snapshot));
                     self.note_progress(log, judge, &snapshot, wrong).await?;

@@ -7,7 +7,7 @@ use runtime::bus::Failure;
 use tokio::time::{Instant, sleep};
 
 use super::Executor;
-use crate::{argocd::Gate, cluster::RequestError, config::Argocd, diagnosis, rollout_log::RolloutLog};
+use crate::{argocd::Gate, cluster::RequestError, diagnosis, rollout_log::RolloutLog, targets::Argocd};
 
 /// How often `ArgoCD` is asked to look again while its word is older than our write.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
