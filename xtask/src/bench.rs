@@ -11,6 +11,7 @@ mod intake;
 mod machine;
 mod overload;
 mod report;
+mod rollout;
 mod servers;
 mod stats;
 mod wrk;
@@ -42,6 +43,8 @@ enum What {
     Drain(drain::Args),
     /// What happens when more comes than there is room for
     Overload(overload::Args),
+    /// How soon a build is written, done, or known to fail, beside kubectl
+    Rollout(rollout::Args),
     /// Memory, size and time to start of each service
     Footprint,
 }
@@ -53,6 +56,7 @@ impl What {
             Self::Intake(_) => "intake",
             Self::Drain(_) => "drain",
             Self::Overload(_) => "overload",
+            Self::Rollout(_) => "rollout",
             Self::Footprint => "footprint",
         }
     }
@@ -62,7 +66,7 @@ impl What {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.rounds > 0, "--rounds has to be at least 1");
     tools::servers()?;
-    if matches!(args.what, What::Footprint) {
+    if matches!(args.what, What::Rollout(_) | What::Footprint) {
         tools::cluster()?;
     }
     say("building with all optimizations; the first time takes some minutes …");
@@ -94,6 +98,7 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
         What::Intake(intake) => intake::measure(intake, args.rounds).await,
         What::Drain(drain) => drain::measure(drain, args.rounds).await,
         What::Overload(overload) => overload::measure(overload, args.rounds).await,
+        What::Rollout(rollout) => rollout::measure(rollout, args.rounds).await,
         What::Footprint => footprint::measure(args.rounds).await,
     }
 }

@@ -22,6 +22,24 @@ const CONTAINER_LOG: &str = "\
 2026-01-01T00:00:00.100000000Z stderr F DB_PASSWORD=hunter2 is refused
 2026-01-01T00:00:00.200000000Z stderr F thread 'main' panicked: no database, no service
 ";
+/// By default controllers make 20 requests a second, and tests would wait for each other.
+const QUICK: [&str; 2] = ["--kube-api-qps=1000", "--kube-api-burst=2000"];
+
+const AUDIT_LOG: &str = "audit.log";
+
+/// Deployments with what they are then, and of everything else who asked for what.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: RequestResponse
+  verbs: [create, update, patch, delete]
+  resources: [{ group: apps, resources: [deployments, deployments/status] }]
+- level: Metadata
+  users: [deployer]
+- level: None
+";
 const TOKEN: &str = "testbed-admin";
 
 /// The token of a user without any rights of its own.
@@ -47,14 +65,33 @@ impl Cluster {
     /// # Errors
     /// It does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, false).await
+    }
+
+    /// Starts one that also writes down every request, and every state of every Deployment.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_audited(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(folder, true).await
+    }
+
+    async fn start_with(folder: &Path, audited: bool) -> anyhow::Result<Self> {
         let files = Files::write(folder)?;
         let etcd = start_etcd(folder, files.etcd_port).await?;
-        let mut api_server = Server::start(api_server(folder, &files)?)?;
+        let mut spec = api_server(folder, &files)?;
+        if audited {
+            let (policy, log) = (folder.join("audit.yaml"), folder.join(AUDIT_LOG));
+            fs::write(&policy, AUDIT_POLICY)?;
+            spec = spec.args([flag("--audit-policy-file", &policy), flag("--audit-log-path", &log)]);
+        }
+        let mut api_server = Server::start(spec)?;
         let kubeconfig = files.kubeconfig.clone();
         api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
         let controllers = Server::start(
             Spec::new("kube-controller-manager", find_tool("kube-controller-manager")?, folder)
                 .args(["--leader-elect=false", "--secure-port=0"])
+                .args(QUICK)
                 .args([
                     flag("--kubeconfig", &files.kubeconfig),
                     flag("--service-account-private-key-file", &files.sa_key),
@@ -63,11 +100,10 @@ impl Cluster {
         let scheduler = Server::start(
             Spec::new("kube-scheduler", find_tool("kube-scheduler")?, folder)
                 .args(["--leader-elect=false", "--secure-port=0"])
+                .args(QUICK)
                 .args([flag("--kubeconfig", &files.kubeconfig)]),
         )?;
-        // An earlier KWOK held the node's lease, and this one would wait for its end.
-        let lease = ["delete", "lease", "node-0", "--namespace=kube-node-lease", "--ignore-not-found"];
-        kubectl(&files.kubeconfig, &lease, "").await?;
+        free_node(&files.kubeconfig).await?;
         let kwok = Server::start(kwok(folder, &files)?)?;
         let Files { kubeconfig, deployer_kubeconfig, .. } = files;
         let cluster = Self { kwok, scheduler, controllers, api_server, etcd, kubeconfig, deployer_kubeconfig };
@@ -84,6 +120,12 @@ impl Cluster {
         }
     }
 
+    /// What it wrote down, if it was started so; one event in JSON a line (Kubernetes' `audit.k8s.io/v1`).
+    pub fn audit_log(&self) -> Option<PathBuf> {
+        let log = self.kubeconfig.parent()?.join(AUDIT_LOG);
+        log.is_file().then_some(log)
+    }
+
     /// The file with which clients reach it, as an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
@@ -94,14 +136,23 @@ impl Cluster {
         &self.deployer_kubeconfig
     }
 
-    /// Starts the API server again after it was stopped or killed.
+    /// Starts the API server again after it was stopped or killed, and with it what works through it, which would come back by
+    /// itself only after ever longer pauses.
     ///
     /// # Errors
     /// It does not get ready.
     pub async fn start_api_server_again(&mut self) -> anyhow::Result<()> {
         self.api_server.start_again()?;
         let kubeconfig = self.kubeconfig.clone();
-        self.api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await
+        self.api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
+        self.kwok.kill();
+        free_node(&self.kubeconfig).await?;
+        self.kwok.start_again()?;
+        for server in [&mut self.controllers, &mut self.scheduler] {
+            server.kill();
+            server.start_again()?;
+        }
+        Ok(())
     }
 
     /// Runs `kubectl` and gives what it printed.
@@ -260,6 +311,12 @@ fn logs(file: &Path) -> String {
 
 fn flag(name: &str, path: &Path) -> String {
     format!("{name}={}", path.display())
+}
+
+/// An earlier KWOK held the node's lease, and the next one would wait for its end.
+async fn free_node(kubeconfig: &Path) -> anyhow::Result<()> {
+    let lease = ["delete", "lease", "node-0", "--namespace=kube-node-lease", "--ignore-not-found"];
+    kubectl(kubeconfig, &lease, "").await.map(|_| ())
 }
 
 async fn is_ready(kubeconfig: PathBuf) -> Option<()> {

@@ -4,6 +4,7 @@
 //! at the latest with this process, however that ends.
 
 mod argocd;
+pub mod audit;
 mod cluster;
 mod fates;
 pub mod http;

@@ -125,9 +125,8 @@ pub(crate) fn cases() -> Vec<Case> {
             tokio::time::sleep(Duration::from_secs(20)).await;
             assert_eq!(build.show().await["terminal"], false);
             cluster.start_api_server_again().await.unwrap();
-            // Kubernetes' controllers come back at their leisure.
             let verdict = build.verdict().await;
-            verdict.succeeded(100.0);
+            verdict.succeeded(60.0);
             scene.record(&verdict, None);
             let good = scene.post_to(&ci, &Fate::Ready.tag(3)).await.verdict().await;
             good.succeeded(20.0);

@@ -16,6 +16,7 @@ targets:
     deployment: oriyan-portfolio-app
     container: app
     deadline: 2m
+    rollback: true
 ";
 
 /// What a new cluster of our own has to deploy to.
