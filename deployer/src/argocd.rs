@@ -71,7 +71,7 @@ impl Application {
         if self.operation_finished_at.is_some_and(|finished| reconciled_at < finished) {
             return Gate::Stale("it has not been compared since its last operation".to_owned());
         }
-        let conditions = self.conditions.iter().map(|condition| format!("; {condition}")).collect::<String>();
+        let conditions = self.conditions.iter().fold(String::new(), |text, condition| text + "; " + condition);
         if self.health == "Degraded" {
             let message =
                 if self.health_message.is_empty() { String::new() } else { format!(": {}", self.health_message) };

@@ -3,7 +3,7 @@
 mod objects;
 mod watches;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
@@ -12,20 +12,26 @@ use json_patch::{
 };
 use k8s_openapi::{
     api::{
-        apps::v1::Deployment,
+        apps::v1::{Deployment, ReplicaSet as ApiReplicaSet},
         core::v1::{Event, Pod as ApiPod},
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, DynamicObject, GroupVersionKind, LogParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams, PostParams},
+    core::Selector,
 };
 use runtime::{config::ConfigError, readiness::Latch, shutdown::Shutdown};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{argocd::Application, observed::Snapshot, redact::MAX_LINES, targets::Target};
+use crate::{
+    argocd::Application,
+    observed::{Observed, Pod, ReplicaSet, Snapshot},
+    redact::MAX_LINES,
+    targets::Target,
+};
 
 /// Who we are among those who write to a Deployment.
 pub(crate) const FIELD_MANAGER: &str = "deployer";
@@ -123,6 +129,35 @@ impl Cluster {
         in_time(api.get_opt(&target.deployment)).await
     }
 
+    /// Everything about a target, from the API server itself; its warnings, which are told late anyway, as the watches have
+    /// them.
+    ///
+    /// # Errors
+    /// The API server does not answer, or refuses to.
+    pub(crate) async fn look(&self, target: &Target) -> Result<Snapshot, RequestError> {
+        let watched = self.snapshot(target);
+        let Some(deployment) = self.get(target).await? else { return Ok(watched.with(None)) };
+        let selector = deployment.spec.as_ref().map(|spec| &spec.selector);
+        let labels = selector.and_then(|selector| Selector::try_from(selector.clone()).ok()).unwrap_or_default();
+        let params = ListParams::default().labels_from(&labels);
+        let sets: Api<ApiReplicaSet> = Api::namespaced(self.client.clone(), &target.namespace);
+        let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), &target.namespace);
+        let (sets, pods) = match in_time(async { tokio::try_join!(sets.list(&params), pods.list(&params)) }).await {
+            Ok(found) => found,
+            // Without the right to see them, the Deployment alone has to tell.
+            Err(RequestError::Refused { .. }) => {
+                return Ok(Snapshot { pods_known: false, replica_sets: Vec::new(), pods: Vec::new(), ..watched }
+                    .with(Some(deployment)));
+            }
+            Err(error) => return Err(error),
+        };
+        let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
+        let sets: Vec<_> = sets.iter().map(ReplicaSet::of).filter(|set| set.owner == uid).map(Arc::new).collect();
+        let ours = |pod: &Pod| sets.iter().any(|set| set.uid == pod.owner);
+        let pods = pods.iter().map(Pod::of).filter(ours).map(Arc::new).collect();
+        Ok(Snapshot { pods_known: true, pods, replica_sets: sets, ..watched }.with(Some(deployment)))
+    }
+
     /// Sets the image of a target's container, only if the Deployment is still the very one that was read.
     ///
     /// # Errors
@@ -150,7 +185,7 @@ impl Cluster {
     pub(crate) async fn note(&self, target: &Target, note: Note) -> Result<(), RequestError> {
         let Target { namespace, deployment, .. } = target;
         let uid = match self.snapshot(target).deployment {
-            crate::observed::Observed::Found(found) => found.metadata.uid.clone(),
+            Observed::Found(found) => found.metadata.uid.clone(),
             _ => None,
         };
         let at = note.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
@@ -266,22 +301,22 @@ pub(crate) fn written_at(deployment: &Deployment) -> Option<DateTime<Utc>> {
 fn image_patch(read: &Deployment, container: &str, image: &str, change_cause: &str) -> Option<JsonPatch> {
     let containers = &read.spec.as_ref()?.template.spec.as_ref()?.containers;
     let index = containers.iter().position(|c| c.name == container)?;
-    let path = |path: &str| PointerBuf::parse(path.to_owned()).ok();
-    let in_container = |rest: &str| path(&format!("/spec/template/spec/containers/{index}{rest}"));
+    let pointer = |path: &str| PointerBuf::parse(path.to_owned()).ok();
+    let in_container = |rest: &str| pointer(&format!("/spec/template/spec/containers/{index}{rest}"));
     let test = |path, value: Value| PatchOperation::Test(TestOperation { path, value });
     let mut patch = vec![
-        test(path("/metadata/generation")?, read.metadata.generation?.into()),
+        test(pointer("/metadata/generation")?, read.metadata.generation?.into()),
         test(in_container("/name")?, container.into()),
         PatchOperation::Replace(ReplaceOperation { path: in_container("/image")?, value: image.into() }),
     ];
     if read.metadata.annotations.is_some() {
-        let path = path(&format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1")))?;
-        patch.push(PatchOperation::Add(AddOperation { path, value: change_cause.into() }));
+        let annotation = pointer(&format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1")))?;
+        patch.push(PatchOperation::Add(AddOperation { path: annotation, value: change_cause.into() }));
     } else {
         // Nobody else's annotations may have come meanwhile.
-        patch.push(test(path("/metadata/resourceVersion")?, read.metadata.resource_version.clone()?.into()));
+        patch.push(test(pointer("/metadata/resourceVersion")?, read.metadata.resource_version.clone()?.into()));
         let value = json!({ CHANGE_CAUSE: change_cause });
-        patch.push(PatchOperation::Add(AddOperation { path: path("/metadata/annotations")?, value }));
+        patch.push(PatchOperation::Add(AddOperation { path: pointer("/metadata/annotations")?, value }));
     }
     Some(JsonPatch(patch))
 }

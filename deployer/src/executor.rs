@@ -36,6 +36,26 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long the API server may refuse before it is believed: after a restart it knows nobody's rights for a moment.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How old what was seen may be when a verdict is written by it. Logs of containers are read in between.
+const FRESH: Duration = Duration::from_secs(4);
+
+/// When something was seen that a verdict rests on. A process that was stopped in between may not speak of it any more.
+#[derive(Clone, Copy, Debug)]
+struct Seen(Instant);
+
+impl Seen {
+    fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    fn check(self) -> Result<(), Failure> {
+        if self.0.elapsed() <= FRESH {
+            return Ok(());
+        }
+        Err(Failure::Unavailable(anyhow!("this process was held up for {:?}, and has to look again", self.0.elapsed())))
+    }
+}
+
 /// Executes the rollouts of one target, one at a time.
 pub(crate) struct Executor {
     pub(crate) bus: Bus,
@@ -55,13 +75,16 @@ impl Handler for Executor {
     /// Requests wait on the bus while the cluster is away.
     async fn ready(&self) {
         let mut changes = self.cluster.changes(&self.target);
-        while matches!(self.cluster.snapshot(&self.target).deployment, Observed::Unknown) {
+        loop {
+            let snapshot = self.cluster.snapshot(&self.target);
             // What refuses to be watched may still be asked.
-            let refused = matches!(self.cluster.get(&self.target).await, Err(RequestError::Refused { .. }));
-            if refused {
+            if !matches!(snapshot.deployment, Observed::Unknown) || snapshot.stale {
+                break;
+            }
+            // An error means that nothing watches any more, that is, the end.
+            if changes.changed().await.is_err() {
                 return;
             }
-            let _ = tokio::time::timeout(Duration::from_secs(1), changes.changed()).await;
         }
         while matches!(self.cluster.get(&self.target).await, Err(RequestError::Unavailable(_))) {
             sleep(Duration::from_secs(1)).await;
@@ -71,7 +94,8 @@ impl Handler for Executor {
     async fn handle(&self, batch: Vec<Delivery<DeployRequested>>) -> Vec<Result<(), Failure>> {
         let mut results = Vec::with_capacity(batch.len());
         for delivery in batch {
-            results.push(self.roll_out(&delivery).await);
+            // Boxed: it holds whole Deployments, and there is one for each target.
+            results.push(Box::pin(self.roll_out(&delivery)).await);
         }
         results
     }
@@ -89,10 +113,13 @@ impl Executor {
                 build.id = %request.build_id, target = %self.target.name, image = request.image, %state, "rollout begins"
             );
         }
+        if delivery.deliveries > 1 {
+            log.take_over().await?;
+        }
         while !log.last().state.is_terminal() {
             match log.last().state {
-                RolloutState::Accepted => self.begin(&mut log, delivery).await?,
-                RolloutState::Patching => self.set_image(&mut log).await?,
+                RolloutState::Accepted => Box::pin(self.begin(&mut log, delivery)).await?,
+                RolloutState::Patching => Box::pin(self.set_image(&mut log)).await?,
                 RolloutState::Progressing => self.watch(&mut log).await?,
                 RolloutState::SmokeTesting => self.smoke_test(&mut log).await?,
                 RolloutState::AwaitingArgocd => self.await_argocd(&mut log).await?,
@@ -139,21 +166,24 @@ impl Executor {
                 })
                 .await
             }
-            None => self.set_image(log).await,
+            None => Box::pin(self.set_image(log)).await,
         }
     }
 
     /// The rollout will not be done: goes back, if something was set and there is a way back.
-    async fn fail(&self, log: &mut RolloutLog, diagnosis: Diagnosis) -> Result<(), Failure> {
+    async fn fail(&self, log: &mut RolloutLog, diagnosis: Diagnosis, seen: Seen) -> Result<(), Failure> {
         let mut detail = diagnosis.summary.clone();
         if log.last().set_at.is_some() && self.target.rollback {
             let standing = self.history.standing(&self.target.name).await?;
             match standing.way_back(&log.last().image, log.last().previous_image.as_deref()) {
-                Some(image) => return self.begin_rollback(log, diagnosis, image).await,
+                Some(image) => {
+                    seen.check()?;
+                    return self.begin_rollback(log, diagnosis, image).await;
+                }
                 None => detail.push_str("; there is no image to go back to"),
             }
         }
-        self.conclude(log, RolloutState::Failed, detail, Some(diagnosis)).await
+        self.conclude(log, RolloutState::Failed, detail, Some(diagnosis), seen).await
     }
 
     /// Tells the verdict, once.
@@ -163,7 +193,9 @@ impl Executor {
         verdict: RolloutState,
         detail: String,
         diagnosis: Option<Diagnosis>,
+        seen: Seen,
     ) -> Result<(), Failure> {
+        seen.check()?;
         log.advance(verdict, |change| {
             change.reason = (verdict != RolloutState::Succeeded).then(|| detail.clone());
             change.detail = Some(detail);
@@ -181,7 +213,7 @@ impl Executor {
         self.metrics.rollouts.with_label_values(&labels).inc();
         self.metrics.duration.with_label_values(&labels).observe(took.as_secs_f64());
         let (state, detail) = (last.state, last.detail.as_deref().unwrap_or_default());
-        if matches!(state, RolloutState::Succeeded | RolloutState::Superseded) {
+        if matches!(state, RolloutState::Succeeded | RolloutState::Superseded | RolloutState::Rejected) {
             tracing::info!(build.id = %last.build_id, target = %self.target.name, image = last.image, "rollout {state}: {detail}");
         } else {
             tracing::error!(build.id = %last.build_id, target = %self.target.name, image = last.image, "rollout {state}: {detail}");
@@ -204,7 +236,7 @@ impl Executor {
         let link = link
             .map_or_else(String::new, |url| format!(" ({}/api/builds/{})", url.trim_end_matches('/'), last.build_id));
         let note = Note {
-            name: format!("{}.{}", self.target.deployment, last.build_id),
+            name: format!("{}.{}", self.target.name, last.build_id),
             reason,
             warning: last.state != RolloutState::Succeeded,
             message: format!("{}{link}: {detail}", last.image),

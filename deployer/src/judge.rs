@@ -67,6 +67,17 @@ pub(crate) enum Failed {
     Gone,
 }
 
+impl Failed {
+    /// What shows it, if anything does.
+    pub(crate) fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            Self::Trouble(trouble) => Some(trouble),
+            Self::DeadlineExceeded { trouble, .. } | Self::GivenUp { trouble, .. } => trouble.as_ref(),
+            Self::NoContainer | Self::Gone => None,
+        }
+    }
+}
+
 impl Judge {
     pub(crate) fn new(
         expected: Expectation,

@@ -1,4 +1,4 @@
-//! What is known of a target's Deployment, its ReplicaSets, their pods and the warnings about them: only what judging needs,
+//! What is known of a target's Deployment, its `ReplicaSets`, their pods and the warnings about them: only what judging needs,
 //! since there may be very many of them.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use k8s_openapi::{
 
 use crate::progress::image_of;
 
-/// The annotation by which the Deployment's controller counts its ReplicaSets.
+/// The annotation by which the Deployment's controller counts its `ReplicaSets`.
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// A target, as the watches have it.
@@ -22,13 +22,13 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(crate) struct Snapshot {
     /// Its Deployment.
     pub(crate) deployment: Observed,
-    /// The Deployment's ReplicaSets.
+    /// The Deployment's `ReplicaSets`.
     pub(crate) replica_sets: Vec<Arc<ReplicaSet>>,
     /// The pods of all of these.
     pub(crate) pods: Vec<Arc<Pod>>,
     /// Warnings about any of these, oldest first.
     pub(crate) warnings: Vec<Arc<Warning>>,
-    /// Whether ReplicaSets and pods are known. Where they may not be read, the Deployment alone has to tell.
+    /// Whether `ReplicaSets` and pods are known. Where they may not be read, the Deployment alone has to tell.
     pub(crate) pods_known: bool,
     /// Whether the watch of Deployments is broken: what it has may be old.
     pub(crate) stale: bool,

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn sizes_are_limited() {
         assert_eq!(log_line(&"x y ".repeat(1000)).chars().count(), MAX_LINE);
-        let log: String = (0..100).map(|n| format!("line {n}\n\n")).collect();
+        let log: String = (0..100).fold(String::new(), |text, n| format!("{text}line {n}\n\n"));
         let tail = log_tail(&log);
         assert_eq!((tail.len(), tail[0].as_str(), tail[19].as_str()), (20, "line 80", "line 99"));
         assert!(log_tail("").is_empty());

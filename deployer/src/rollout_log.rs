@@ -39,6 +39,17 @@ impl RolloutLog {
         &self.last
     }
 
+    /// Says the last change once more, so that whoever had the rollout before cannot go on with it: being paused does not
+    /// last for ever. One that has not begun has nothing to go on with.
+    pub(crate) async fn take_over(&mut self) -> Result<(), Failure> {
+        let state = self.last.state;
+        if state.is_terminal() || state == RolloutState::Accepted {
+            return Ok(());
+        }
+        let detail = self.last.detail.clone();
+        self.advance(state, |change| change.detail = detail).await
+    }
+
     /// Writes the next change: the last one in another state, with what `fill` adds to it.
     pub(crate) async fn advance(
         &mut self,
@@ -58,7 +69,7 @@ impl RolloutLog {
                 Ok(())
             }
             Err(PublishError::MovedOn) => {
-                Err(Failure::Transient(anyhow::anyhow!("another executor went on with {}", change.subject())))
+                Err(Failure::Overtaken(anyhow::anyhow!("another executor went on with {}", change.subject())))
             }
             Err(error) => Err(Failure::Unavailable(anyhow::Error::new(error).context("telling ROLLOUTS"))),
         }

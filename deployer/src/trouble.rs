@@ -58,7 +58,7 @@ pub(crate) fn troubles(snapshot: &Snapshot, set: &ReplicaSet) -> Vec<Trouble> {
         let summary = format!("{} pods of the new version failed, {} with {}", failed.len(), pod.name, why.reason);
         found.push(Trouble::of_pod(pod, "PodFailed", summary, why));
     }
-    found.sort_by(|a, b| b.class.cmp(&a.class));
+    found.sort_by_key(|trouble| std::cmp::Reverse(trouble.class));
     found
 }
 

@@ -128,7 +128,7 @@ impl ArgoCd {
             let args = ["--namespace", "argocd", "get", "application", name, "-o", path].map(str::to_owned);
             async move { cluster.kubectl(&args.each_ref().map(String::as_str)).await }
         };
-        let well = within(Duration::from_secs(60), "an Application that is well", || async {
+        let well = within(Duration::from_mins(1), "an Application that is well", || async {
             let found = get("jsonpath={.status.sync.status} {.status.health.status}").await.ok()?;
             (found == "Synced Healthy").then_some(())
         });

@@ -178,7 +178,7 @@ impl Fate {
 /// The stages of all fates, as KWOK's configuration.
 pub(crate) fn stages() -> String {
     let all = std::iter::once(Fate::Ready).chain(Fate::BAD).flat_map(Fate::stages);
-    all.map(|stage| format!("---\n{stage}\n")).collect()
+    all.fold(String::new(), |text, stage| format!("{text}---\n{stage}\n"))
 }
 
 const NONE: &str = "{}";

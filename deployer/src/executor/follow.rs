@@ -6,11 +6,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use events::{Diagnosis, RolloutState};
 use runtime::bus::Failure;
 
-use super::Executor;
+use super::{Executor, Seen};
 use crate::{
     cluster::FIELD_MANAGER,
     diagnosis,
-    judge::{Failed, Judge, Judgement},
+    judge::{Judge, Judgement},
     managers::who_set_image,
     observed::{Observed, Snapshot},
     progress::{Expectation, Phase, observe},
@@ -32,9 +32,9 @@ pub(super) enum End {
 }
 
 /// What one look at the API server gave.
-enum Look {
+pub(super) enum Look {
     Waiting(DateTime<Utc>),
-    Ended(End),
+    Ended(End, Seen),
 }
 
 impl Executor {
@@ -42,22 +42,24 @@ impl Executor {
     pub(super) async fn watch(&self, log: &mut RolloutLog) -> Result<(), Failure> {
         let mut judge = self.judge(log);
         match self.follow(log, &mut judge).await? {
-            End::Complete(detail) if self.target.smoke.is_some() => gate(log, RolloutState::SmokeTesting, detail).await,
-            End::Complete(detail) if self.target.argocd.is_some() => {
+            (End::Complete(detail), _) if self.target.smoke.is_some() => {
+                gate(log, RolloutState::SmokeTesting, detail).await
+            }
+            (End::Complete(detail), _) if self.target.argocd.is_some() => {
                 gate(log, RolloutState::AwaitingArgocd, detail).await
             }
-            end => self.end(log, end).await,
+            (end, seen) => self.end(log, end, seen).await,
         }
     }
 
     /// Tells the verdict that an end leads to.
-    pub(super) async fn end(&self, log: &mut RolloutLog, end: End) -> Result<(), Failure> {
+    pub(super) async fn end(&self, log: &mut RolloutLog, end: End, seen: Seen) -> Result<(), Failure> {
         match end {
-            End::Complete(detail) => self.conclude(log, RolloutState::Succeeded, detail, None).await,
-            End::Failed(diagnosis) => self.fail(log, diagnosis).await,
+            End::Complete(detail) => self.conclude(log, RolloutState::Succeeded, detail, None, seen).await,
+            End::Failed(diagnosis) => self.fail(log, diagnosis, seen).await,
             End::Replaced(diagnosis) => {
                 let detail = diagnosis.summary.clone();
-                self.conclude(log, RolloutState::Reverted, detail, Some(diagnosis)).await
+                self.conclude(log, RolloutState::Reverted, detail, Some(diagnosis), seen).await
             }
         }
     }
@@ -67,7 +69,7 @@ impl Executor {
     pub(super) async fn confirm(&self, log: &mut RolloutLog) -> Result<(), Failure> {
         let mut judge = self.judge(log);
         match self.look(&mut judge).await? {
-            Look::Ended(end) => self.end(log, end).await,
+            Look::Ended(end, seen) => self.end(log, end, seen).await,
             Look::Waiting(_) => {
                 let detail = "not all pods serve any more".to_owned();
                 log.advance(RolloutState::Progressing, |change| change.detail = Some(detail)).await
@@ -76,15 +78,15 @@ impl Executor {
     }
 
     /// Resolves once the watch says that the image is no longer ours, and the API server says so too; with the end then.
-    pub(super) async fn lost(&self, log: &RolloutLog) -> Result<End, Failure> {
+    pub(super) async fn lost(&self, log: &RolloutLog) -> Result<(End, Seen), Failure> {
         let mut judge = self.judge(log);
         let mut changes = self.cluster.changes(&self.target);
         loop {
             changes.borrow_and_update();
             let phase = observe(&self.cluster.snapshot(&self.target), &judge.expected).phase;
             let lost = matches!(phase, Phase::Replaced { .. } | Phase::NoContainer | Phase::Gone);
-            if lost && let Look::Ended(end @ (End::Failed(_) | End::Replaced(_))) = self.look(&mut judge).await? {
-                return Ok(end);
+            if lost && let Look::Ended(end @ (End::Failed(_) | End::Replaced(_)), seen) = self.look(&mut judge).await? {
+                return Ok((end, seen));
             }
             if changes.changed().await.is_err() {
                 return Err(Failure::Interrupted);
@@ -105,14 +107,14 @@ impl Executor {
     }
 
     /// Follows to the end.
-    pub(super) async fn follow(&self, log: &mut RolloutLog, judge: &mut Judge) -> Result<End, Failure> {
+    pub(super) async fn follow(&self, log: &mut RolloutLog, judge: &mut Judge) -> Result<(End, Seen), Failure> {
         let mut changes = self.cluster.changes(&self.target);
         loop {
             changes.borrow_and_update();
             let snapshot = self.cluster.snapshot(&self.target);
             let until = match judge.judge(&snapshot, Utc::now()) {
                 Judgement::Waiting { .. } if snapshot.stale => match self.look(judge).await {
-                    Ok(Look::Ended(end)) => return Ok(end),
+                    Ok(Look::Ended(end, seen)) => return Ok((end, seen)),
                     Ok(Look::Waiting(until)) => until.min(Utc::now() + LOOK_EVERY),
                     // It may be the API server that is away. The watch tells when it is back.
                     Err(Failure::Unavailable(_)) => Utc::now() + LOOK_EVERY,
@@ -125,41 +127,47 @@ impl Executor {
                 }
                 // What a watch has may be old: the last word is the API server's.
                 _ => match self.look(judge).await? {
-                    Look::Ended(end) => {
+                    Look::Ended(end, seen) => {
                         if matches!(end, End::Complete(_)) {
                             self.note_progress(log, judge, &self.cluster.snapshot(&self.target), None).await?;
                         }
-                        return Ok(end);
+                        return Ok((end, seen));
                     }
                     Look::Waiting(until) => until,
                 },
             };
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return Err(Failure::Interrupted) },
+                heard = changes.changed() => if heard.is_err() { return Err(Failure::Interrupted) },
                 () = self.shutdown.begun() => return Err(Failure::Interrupted),
                 () = tokio::time::sleep(time_until(until)) => {}
             }
         }
     }
 
-    /// Judges the Deployment as the API server has it now.
+    /// Judges what the API server itself has now: the Deployment, and before it is given up, its pods too. What a watch has of
+    /// them is old if this process was stopped for a while.
     async fn look(&self, judge: &mut Judge) -> Result<Look, Failure> {
+        let mut seen = Seen::now();
         let deployment = match self.insist(|| self.cluster.get(&self.target)).await? {
             Ok(deployment) => deployment,
-            Err(diagnosis) => return Ok(Look::Ended(End::Failed(diagnosis))),
+            Err(diagnosis) => return Ok(Look::Ended(End::Failed(diagnosis), Seen::now())),
         };
-        let snapshot = self.cluster.snapshot(&self.target).with(deployment);
-        Ok(match judge.judge(&snapshot, Utc::now()) {
-            Judgement::Waiting { until, .. } => Look::Waiting(until),
-            Judgement::Complete => Look::Ended(End::Complete(served(&snapshot))),
+        let mut snapshot = self.cluster.snapshot(&self.target).with(deployment);
+        let mut judgement = judge.judge(&snapshot, Utc::now());
+        if matches!(judgement, Judgement::Failed(_)) {
+            seen = Seen::now();
+            snapshot = match self.insist(|| self.cluster.look(&self.target)).await? {
+                Ok(snapshot) => snapshot,
+                Err(diagnosis) => return Ok(Look::Ended(End::Failed(diagnosis), Seen::now())),
+            };
+            judgement = judge.judge(&snapshot, Utc::now());
+        }
+        let end = match judgement {
+            Judgement::Waiting { until, .. } => return Ok(Look::Waiting(until)),
+            Judgement::Complete => End::Complete(served(&snapshot)),
             Judgement::Failed(failed) => {
                 let diagnosis = diagnosis::of_failure(&failed, &snapshot, &self.target);
-                let trouble = match failed {
-                    Failed::Trouble(trouble) => Some(trouble),
-                    Failed::DeadlineExceeded { trouble, .. } | Failed::GivenUp { trouble, .. } => trouble,
-                    Failed::NoContainer | Failed::Gone => None,
-                };
-                Look::Ended(End::Failed(self.with_log(diagnosis, trouble.as_ref()).await))
+                End::Failed(self.with_log(diagnosis, failed.trouble()).await)
             }
             Judgement::Replaced { image } => {
                 let container = &self.target.container;
@@ -167,9 +175,10 @@ impl Executor {
                     Observed::Found(deployment) => who_set_image(deployment, container, FIELD_MANAGER),
                     Observed::Missing | Observed::Unknown => None,
                 };
-                Look::Ended(End::Replaced(diagnosis::replaced(&image, by.as_deref(), container)))
+                End::Replaced(diagnosis::replaced(&image, by.as_deref(), container))
             }
-        })
+        };
+        Ok(Look::Ended(end, seen))
     }
 
     /// Tells new counts of pods, and what is wrong or no longer is.

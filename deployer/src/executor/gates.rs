@@ -6,7 +6,7 @@ use events::{ImageReference, RolloutState};
 use runtime::bus::Failure;
 use tokio::time::{Instant, sleep};
 
-use super::Executor;
+use super::{Executor, Seen};
 use crate::{argocd::Gate, cluster::RequestError, diagnosis, rollout_log::RolloutLog, targets::Argocd};
 
 /// How often `ArgoCD` is asked to look again while its word is older than our write.
@@ -20,7 +20,10 @@ impl Executor {
         let version = image.as_ref().and_then(ImageReference::tag).unwrap_or_default().to_owned();
         let tested = tokio::select! {
             tested = self.prober.test(smoke, &version) => tested,
-            end = self.lost(log) => return self.end(log, end?).await,
+            lost = self.lost(log) => {
+                let (end, seen) = lost?;
+                return self.end(log, end, seen).await;
+            }
             () = self.shutdown.begun() => return Err(Failure::Interrupted),
         };
         match tested {
@@ -29,7 +32,7 @@ impl Executor {
                 log.advance(RolloutState::AwaitingArgocd, |change| change.detail = Some(detail)).await
             }
             Ok(()) => self.confirm(log).await,
-            Err(told) => self.fail(log, diagnosis::smoke_test_failed(smoke.timeout, &told)).await,
+            Err(told) => self.fail(log, diagnosis::smoke_test_failed(smoke.timeout, &told), Seen::now()).await,
         }
     }
 
@@ -38,12 +41,17 @@ impl Executor {
         let Some(argocd) = &self.target.argocd else { return self.confirm(log).await };
         let agreed = tokio::select! {
             agreed = self.agreed(log, argocd) => agreed,
-            end = self.lost(log) => return self.end(log, end?).await,
+            lost = self.lost(log) => {
+                let (end, seen) = lost?;
+                return self.end(log, end, seen).await;
+            }
             () = self.shutdown.begun() => return Err(Failure::Interrupted),
         };
         match agreed {
             Ok(()) => self.confirm(log).await,
-            Err((cause, told)) => self.fail(log, diagnosis::argocd_disagrees(cause, &argocd.application, &told)).await,
+            Err((cause, told)) => {
+                self.fail(log, diagnosis::argocd_disagrees(cause, &argocd.application, &told), Seen::now()).await
+            }
         }
     }
 
@@ -72,8 +80,7 @@ impl Executor {
                     }
                     ("ApplicationNotSynced", "nothing is known of it".to_owned())
                 }
-                Some(Gate::Stale(why)) => ("ApplicationNotSynced", why),
-                Some(Gate::Waiting(why)) => ("ApplicationNotSynced", why),
+                Some(Gate::Stale(why) | Gate::Waiting(why)) => ("ApplicationNotSynced", why),
                 Some(Gate::Degraded(why)) => {
                     let since = *degraded.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.target.failure_grace {

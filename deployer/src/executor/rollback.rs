@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use events::{Diagnosis, Rollback, RolloutState};
 use runtime::bus::Failure;
 
-use super::{Executor, PAUSE, follow::End};
+use super::{Executor, PAUSE, Seen, follow::End};
 use crate::{
     cluster::{FIELD_MANAGER, written_at},
     diagnosis,
@@ -44,12 +44,12 @@ impl Executor {
         let Some(mut back) = log.last().rollback.clone() else {
             let diagnosis = log.last().diagnosis.clone();
             let detail = "it is not known what to go back to".to_owned();
-            return self.conclude(log, RolloutState::Failed, detail, diagnosis).await;
+            return self.conclude(log, RolloutState::Failed, detail, diagnosis, Seen::now()).await;
         };
         if back.generation.is_none() {
             match self.set_back(log, &back).await? {
                 Ok((generation, set_at)) => (back.generation, back.set_at) = (generation, set_at),
-                Err(diagnosis) => return self.not_rolled_back(log, back, diagnosis).await,
+                Err(diagnosis) => return self.not_rolled_back(log, back, diagnosis, Seen::now()).await,
             }
             let noted = back.clone();
             log.advance(RolloutState::RollingBack, |change| {
@@ -66,18 +66,27 @@ impl Executor {
         };
         let mut judge = Judge::new(expected, back.deadline_at, self.target.failure_grace, None);
         match self.follow(log, &mut judge).await? {
-            End::Complete(_) => {
+            (End::Complete(_), seen) => {
                 let diagnosis = log.last().diagnosis.clone();
                 let why = diagnosis.as_ref().map(|diagnosis| diagnosis.summary.as_str()).unwrap_or_default();
                 let detail = format!("{why}; {} serves again", back.image);
-                self.conclude(log, RolloutState::RolledBack, detail, diagnosis).await
+                self.conclude(log, RolloutState::RolledBack, detail, diagnosis, seen).await
             }
-            End::Failed(diagnosis) | End::Replaced(diagnosis) => self.not_rolled_back(log, back, diagnosis).await,
+            (End::Failed(diagnosis) | End::Replaced(diagnosis), seen) => {
+                self.not_rolled_back(log, back, diagnosis, seen).await
+            }
         }
     }
 
     /// The verdict of a rollout whose way back failed too.
-    async fn not_rolled_back(&self, log: &mut RolloutLog, mut back: Rollback, why: Diagnosis) -> Result<(), Failure> {
+    async fn not_rolled_back(
+        &self,
+        log: &mut RolloutLog,
+        mut back: Rollback,
+        why: Diagnosis,
+        seen: Seen,
+    ) -> Result<(), Failure> {
+        seen.check()?;
         let first = log.last().diagnosis.as_ref().map(|diagnosis| diagnosis.summary.clone()).unwrap_or_default();
         let detail = format!("{first}; and it could not be rolled back to {}: {}", back.image, why.summary);
         back.diagnosis = Some(why);

@@ -5,7 +5,7 @@ use events::{Diagnosis, RolloutState};
 use k8s_openapi::api::apps::v1::Deployment;
 use runtime::bus::Failure;
 
-use super::{Executor, PAUSE};
+use super::{Executor, PAUSE, Seen};
 use crate::{
     cluster::{PatchError, RequestError, written_at},
     diagnosis,
@@ -25,19 +25,19 @@ impl Executor {
                 Ok(true) => {}
                 Ok(false) => {
                     let diagnosis = diagnosis::argocd_disagrees("ApplicationNotFound", &argocd.application, &missing);
-                    return self.fail(log, diagnosis).await;
+                    return self.fail(log, diagnosis, Seen::now()).await;
                 }
-                Err(diagnosis) => return self.fail(log, diagnosis).await,
+                Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
             }
         }
         loop {
             let read = match self.insist(|| self.cluster.get(&self.target)).await? {
                 Ok(Some(read)) => read,
-                Ok(None) => return self.fail(log, diagnosis::no_deployment(&self.target)).await,
-                Err(diagnosis) => return self.fail(log, diagnosis).await,
+                Ok(None) => return self.fail(log, diagnosis::no_deployment(&self.target), Seen::now()).await,
+                Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
             };
             let Some(current) = image_of(&read, &self.target.container).map(str::to_owned) else {
-                return self.fail(log, diagnosis::no_container(&self.target)).await;
+                return self.fail(log, diagnosis::no_container(&self.target), Seen::now()).await;
             };
             self.note_patching(log, &current).await?;
             let image = log.last().image.clone();
@@ -59,10 +59,10 @@ impl Executor {
                     let deadline = humantime::format_duration(self.target.deadline);
                     let summary =
                         format!("the image could not be set within {deadline}: others kept changing the Deployment");
-                    return self.fail(log, diagnosis::simple("DeadlineExceeded", summary)).await;
+                    return self.fail(log, diagnosis::simple("DeadlineExceeded", summary), Seen::now()).await;
                 }
                 Ok(None) => self.pause(PAUSE).await?,
-                Err(diagnosis) => return self.fail(log, diagnosis).await,
+                Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
             }
         }
     }

@@ -85,11 +85,12 @@ fn verdict(rollout: &Rollout<'_>, history: &History) -> Result<(), String> {
         |what: &str| Err(format!("{} of {} is {}: {what}; {:?}", rollout.build, rollout.target, rollout.state, seen));
     match rollout.state {
         "succeeded" if !seen.iter().any(|state| ours(state) && state.complete) => complain("it was not complete"),
-        "reverted" if seen.iter().all(|state| ours(state)) => complain("its image stood"),
+        "reverted" if seen.iter().all(&ours) => complain("its image stood"),
         "rolled_back" => {
             let decided = rollout.at("rolling_back").ok_or("no way back")?;
-            if looked(decided).iter().all(|state| ours(state) && state.complete) {
-                return complain("it was complete when it was given up");
+            let then = looked(decided);
+            if then.iter().all(|state| ours(state) && state.complete) {
+                return complain(&format!("it was complete when it was given up at {decided}, {then:?}"));
             }
             let back = |state: &&State| Some(state.image.as_str()) == rollout.back_to && state.complete;
             if seen.iter().any(back) { Ok(()) } else { complain("what it went back to was not complete") }

@@ -4,6 +4,7 @@
 //! `TEST_ROLLOUTS` says how many, `TEST_SEED` makes the same choices again.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "the seed is told before anything can go wrong")]
 
 mod audit;
 mod check;
@@ -21,6 +22,7 @@ use crate::hands::{Choices, Deployers};
 const TARGETS: usize = 20;
 pub(crate) const NAMESPACE: &str = "random";
 
+#[expect(clippy::disallowed_methods, reason = "switches of this test, not configuration")]
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap())
 }
@@ -112,7 +114,7 @@ async fn run(rollouts: usize, seed: u64) -> Vec<String> {
 }
 
 async fn terminal(gateway: &Gateway, id: &str) -> Value {
-    let build = within(Duration::from_secs(180), "a verdict", || async {
+    let build = within(Duration::from_mins(3), "a verdict", || async {
         let answer = gateway.ci().get(&format!("/api/builds/{id}?wait=20s")).await.ok()?;
         let build = answer.json();
         (answer.status == 200 && build["terminal"] == true).then_some(build)

@@ -10,6 +10,7 @@ async fn slow(scene: &Scene) -> crate::scene::Watched<'_> {
     scene.post(&Fate::SlowlyReady.tag(2)).await.watched().await
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 pub(crate) fn cases() -> Vec<Case> {
     let one_of_one =
         json!({"spec": {"replicas": 1, "strategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}}});

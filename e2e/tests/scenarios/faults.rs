@@ -12,6 +12,7 @@ use crate::{
 /// The states between which a deployer may die.
 const STATES: [&str; 4] = ["accepted", "patching", "progressing", "rolling_back"];
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("bus-away", "the bus is away meanwhile", |scene| async move {
@@ -84,6 +85,26 @@ pub(crate) fn cases() -> Vec<Case> {
                 assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(3)));
             },
         )
+        .own_bus(),
+        Case::new("stopped-while-it-passes", "the deployer is stopped while a trouble passes", |scene| async move {
+            let scratch = Scratch::new().unwrap();
+            let bus = scene.own_bus(&scratch, 1).await;
+            let build = scene.post_to(&bus.gateway.ci(), &Fate::PullPasses.tag(2)).await;
+            eventually("a trouble that may pass", || async {
+                let build = build.show().await;
+                (build["rollouts"][0]["diagnosis"]["cause"] == "ImagePullBackOff").then_some(())
+            })
+            .await;
+            let deployer = &bus.deployers[0].server;
+            deployer.pause().unwrap();
+            let watched = build.watched().await;
+            let status = scene.kubectl(&["rollout", "status", "deployment/app", "--timeout=30s"]).await.unwrap();
+            assert!(status.contains("successfully rolled out"), "{status}");
+            // Longer than the grace: what it saw last is too old to judge by.
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            deployer.resume().unwrap();
+            watched.verdict().await.succeeded(30.0);
+        })
         .own_bus(),
         Case::new("rights-taken", "our rights are taken away meanwhile", |scene| async move {
             let cluster = scene.cluster().await;

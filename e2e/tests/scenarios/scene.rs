@@ -264,7 +264,7 @@ impl<'a> Build<'a> {
 
     /// Waits until nothing more happens to it.
     pub(crate) async fn verdict(&self) -> Verdict {
-        let limit = Duration::from_secs(120);
+        let limit = Duration::from_mins(2);
         let build = within(limit, "a verdict", || async {
             let answer = self.ci.get(&format!("/api/builds/{}?wait=20s", self.id)).await.ok()?;
             if answer.status != 200 {
@@ -285,12 +285,11 @@ impl Watched<'_> {
         let verdict = build.verdict().await;
         // Both look at the same status; kubectl starts slower.
         let said = tokio::time::timeout(Duration::from_secs(2), &mut kubectl).await;
-        let said = match said {
-            Ok(said) => said.unwrap(),
-            Err(_) => {
-                kubectl.abort();
-                Some(Kubectl { said: "still waiting".to_owned(), after: asked.elapsed().as_secs_f64() })
-            }
+        let said = if let Ok(said) = said {
+            said.unwrap()
+        } else {
+            kubectl.abort();
+            Some(Kubectl { said: "still waiting".to_owned(), after: asked.elapsed().as_secs_f64() })
         };
         let scene = build.scene;
         scene.record(&verdict, said);

@@ -22,7 +22,7 @@ pub(crate) struct Shared {
     pub(crate) cluster: Cluster,
     pub(crate) bus: Bus,
     pub(crate) smoke: Smoke,
-    scratch: Scratch,
+    _scratch: Scratch,
 }
 
 /// A bus, its gateway, and deployers.
@@ -62,7 +62,7 @@ impl World {
                 let argocd = ArgoCd::start(&scratch.folder("argocd").unwrap(), &cluster).await.unwrap();
                 let targets = format!("targets:\n{}", self.targets.replace("{{smoke}}", &smoke.url));
                 let bus = Bus::start(&scratch, cluster.kubeconfig().to_owned(), &targets, 1).await;
-                Shared { argocd, cluster, bus, smoke, scratch }
+                Shared { argocd, cluster, bus, smoke, _scratch: scratch }
             })
             .await
     }
@@ -73,13 +73,5 @@ impl World {
 
     pub(crate) fn rows(&self) -> BTreeMap<&'static str, Row> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Ends everything that was started.
-    pub(crate) async fn stop(&self) {
-        if let Some(shared) = self.shared.get() {
-            shared.bus.nats.url();
-            let _ = shared.scratch.path();
-        }
     }
 }

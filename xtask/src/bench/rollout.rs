@@ -81,7 +81,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     };
     let (kubectl_named, (figures, latencies, at_once)) = futures::future::try_join(waiting, ours).await?;
     cluster.stop().await;
-    Ok(report(args, rounds, figures, latencies, &at_once, kubectl_named))
+    Ok(report(args, rounds, &figures, latencies, &at_once, kubectl_named))
 }
 
 /// The namespace, and what lets the deployer do everything.
@@ -260,7 +260,7 @@ fn millis(time: TimeDelta) -> f64 {
 fn report(
     args: &Args,
     rounds: usize,
-    figures: Figures,
+    figures: &Figures,
     mut latencies: Latencies,
     at_once: &AtOnce,
     kubectl_named: f64,

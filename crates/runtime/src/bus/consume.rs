@@ -244,14 +244,21 @@ impl<H: Handler> Work<'_, H> {
         let (sequence, deliveries) =
             info.as_ref().map_or((0, 1), |info| (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1)));
         let consumer = self.consumer.name.as_str();
+        let warn = || {
+            if let Err(failure) = result {
+                span.in_scope(|| {
+                    tracing::warn!(consumer, message.sequence = sequence, deliveries, "a message {failure}");
+                });
+            }
+        };
         let kind = match settle(result, deliveries, self.consumer.max_deliveries) {
             Settlement::Ack => AckKind::Ack,
+            Settlement::Leave => {
+                warn();
+                return;
+            }
             Settlement::Again(delay) => {
-                if let Err(failure) = result {
-                    span.in_scope(|| {
-                        tracing::warn!(consumer, message.sequence = sequence, deliveries, "a message {failure}");
-                    });
-                }
+                warn();
                 AckKind::Nak((!delay.is_zero()).then_some(delay))
             }
             Settlement::DeadLetter(reason) => {

@@ -8,6 +8,9 @@ pub enum Failure {
     /// We stop before it is done; another replica may take it at once.
     #[error("interrupted by the shutdown")]
     Interrupted,
+    /// Somebody else has the message by now, and settles it.
+    #[error("was taken over: {0:#}")]
+    Overtaken(anyhow::Error),
     /// Something that it needs is away. The message is not to blame, so it waits however long that takes.
     #[error("a dependency is away: {0:#}")]
     Unavailable(anyhow::Error),
@@ -24,6 +27,8 @@ pub enum Failure {
 pub(super) enum Settlement {
     /// It is done.
     Ack,
+    /// Nothing: it is not ours any more. If it is nobody's, it comes again when the lease is over.
+    Leave,
     /// Deliver it again, after this long.
     Again(Duration),
     /// Keep it among the dead letters, for this reason, then forget it.
@@ -37,6 +42,7 @@ pub(super) fn settle(outcome: &Result<(), Failure>, delivery: u64, max_deliverie
     match outcome {
         Ok(()) => Settlement::Ack,
         Err(Failure::Interrupted) => Settlement::Again(Duration::ZERO),
+        Err(Failure::Overtaken(_)) => Settlement::Leave,
         Err(Failure::Unavailable(_)) => Settlement::Again(delay(delivery).min(Duration::from_secs(10))),
         Err(Failure::Transient(error)) if delivery >= max_deliveries => {
             Settlement::DeadLetter(format!("gave up after {delivery} deliveries: {error:#}"))
@@ -66,6 +72,7 @@ mod tests {
             (Ok(()), 99, Settlement::Ack),
             (Err(Failure::Interrupted), 1, again(0)),
             (Err(Failure::Interrupted), 99, again(0)),
+            (Err(Failure::Overtaken(anyhow!("x"))), 99, Settlement::Leave),
             (Err(Failure::Unavailable(anyhow!("x"))), 1, again(250)),
             (Err(Failure::Unavailable(anyhow!("x"))), 1_000_000, again(10_000)),
             (Err(Failure::Transient(anyhow!("x"))), 1, again(250)),
