@@ -142,17 +142,21 @@ impl Cluster {
     /// # Errors
     /// It does not get ready.
     pub async fn start_api_server_again(&mut self) -> anyhow::Result<()> {
+        for server in [&mut self.kwok, &mut self.controllers, &mut self.scheduler] {
+            server.kill();
+        }
         self.api_server.start_again()?;
         let kubeconfig = self.kubeconfig.clone();
         self.api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
-        self.kwok.kill();
         free_node(&self.kubeconfig).await?;
-        self.kwok.start_again()?;
-        for server in [&mut self.controllers, &mut self.scheduler] {
-            server.kill();
+        for server in [&mut self.controllers, &mut self.scheduler, &mut self.kwok] {
             server.start_again()?;
         }
-        Ok(())
+        within(Duration::from_mins(1), "a KWOK that keeps its node", || async {
+            let holder = ["-n", "kube-node-lease", "get", "lease", "node-0", "-o", "jsonpath={.spec.holderIdentity}"];
+            self.kubectl(&holder).await.ok().filter(|holder| !holder.is_empty()).map(|_| ())
+        })
+        .await
     }
 
     /// Runs `kubectl` and gives what it printed.

@@ -9,7 +9,7 @@ const GATED: &str =
     "deadline: 30s, failure_grace: 3s, rollback: true, argocd: { application: NAME, namespace: argocd, timeout: 8s }";
 
 /// An Application of the scenario's Deployment, and of `more`, with something of its own in its `spec`.
-async fn application(scene: &Scene, spec: &Value, more: &str) {
+pub(crate) async fn application(scene: &Scene, spec: &Value, more: &str) {
     let shared = scene.world.shared().await;
     let name = scene.case.name;
     shared.argocd.commit(name, &format!("{}\n---\n{more}", scene.case.deployment_manifest())).unwrap();
@@ -17,7 +17,7 @@ async fn application(scene: &Scene, spec: &Value, more: &str) {
 }
 
 /// What lets us patch live.
-fn ignoring_our_image(self_heal: bool) -> Value {
+pub(crate) fn ignoring_our_image(self_heal: bool) -> Value {
     json!({
         "ignoreDifferences": [{"group": "apps", "kind": "Deployment",
             "jqPathExpressions": [".spec.template.spec.containers[] | select(.name==\"app\").image"]}],

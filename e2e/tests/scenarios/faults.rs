@@ -2,15 +2,29 @@
 
 use std::time::Duration;
 
-use testbed::{Cluster, Fate, Scratch, Server, eventually};
+use testbed::{Cluster, Fate, Scratch, Server, Service, eventually};
 
 use crate::{
+    argocd,
     scene::{Case, Scene},
+    smoke::Answers,
     world::Bus,
 };
 
-/// The states between which a deployer may die.
-const STATES: [&str; 4] = ["accepted", "patching", "progressing", "rolling_back"];
+async fn generation(scene: &Scene) -> u64 {
+    scene.field(".metadata.generation").await.parse().unwrap()
+}
+
+/// Kills whoever has begun with a build, or both if nobody says so, and starts them again.
+fn kill_active(deployers: &mut [Service], build: &str) {
+    let has_begun = |deployer: &Service| {
+        deployer.server.log().lines().any(|line| line.contains("rollout begins") && line.contains(build))
+    };
+    let nobody = !deployers.iter().any(has_begun);
+    for deployer in deployers.iter_mut().filter(|deployer| nobody || has_begun(deployer)) {
+        deployer.kill_and_start_again().unwrap();
+    }
+}
 
 #[expect(clippy::too_many_lines, reason = "a list")]
 pub(crate) fn cases() -> Vec<Case> {
@@ -30,32 +44,51 @@ pub(crate) fn cases() -> Vec<Case> {
         })
         .own_bus(),
         Case::new("two-deployers", "two deployers, the active one is killed in every state", |scene| async move {
+            let shared = scene.world.shared().await;
+            argocd::application(&scene, &argocd::ignoring_our_image(true), "").await;
+            shared.argocd.is_well(&shared.cluster, scene.case.name).await.unwrap();
             let scratch = Scratch::new().unwrap();
             let mut bus = scene.own_bus(&scratch, 2).await;
             let ci = bus.gateway.ci();
-            let generation = |text: String| text.parse::<u64>().unwrap();
-            for (round, state) in STATES.into_iter().enumerate() {
-                let before = generation(scene.field(".metadata.generation").await);
-                let number = u64::try_from(round).unwrap() + 2;
-                let build = scene.post_to(&ci, &Fate::ImageNotFound.tag(number)).await;
+            let first = scene.image_of(&Fate::Ready.tag(1));
+            let mut number = 1;
+            for (state, fate, answers, verdict, cause) in [
+                ("accepted", Fate::ImageNotFound, None, "rolled_back", "ImagePullBackOff"),
+                ("patching", Fate::ImageNotFound, None, "rolled_back", "ImagePullBackOff"),
+                ("progressing", Fate::ImageNotFound, None, "rolled_back", "ImagePullBackOff"),
+                ("rolling_back", Fate::ImageNotFound, None, "rolled_back", "ImagePullBackOff"),
+                ("smoke_testing", Fate::Ready, Some(Answers::Status(500)), "rolled_back", "SmokeTestFailed"),
+                ("awaiting_argocd", Fate::Ready, None, "succeeded", ""),
+            ] {
+                number += 1;
+                let tag = fate.tag(number);
+                let answers = answers.unwrap_or_else(|| Answers::Version(tag.clone()));
+                shared.smoke.answer(scene.case.name, answers);
+                let before = generation(&scene).await;
+                let build = scene.post_to(&ci, &tag).await;
                 build.reaches(state).await;
-                // Whichever is active.
-                for deployer in &mut bus.deployers {
-                    deployer.kill_and_start_again().unwrap();
-                }
-                let verdict = build.verdict().await;
+                kill_active(&mut bus.deployers, &build.id);
+                let found = build.verdict().await;
                 assert_eq!(
-                    (verdict.state().as_str(), verdict.cause().as_str()),
-                    ("rolled_back", "ImagePullBackOff"),
-                    "{:#}",
-                    verdict.0
+                    (found.state().as_str(), found.cause().as_str()),
+                    (verdict, cause),
+                    "{state}: {:#}",
+                    found.0
                 );
-                assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(1)));
-                let after = generation(scene.field(".metadata.generation").await);
-                assert_eq!(after, before + 2, "one write, and one back");
+                let (writes, image) =
+                    if verdict == "succeeded" { (1, scene.image_of(&tag)) } else { (2, first.clone()) };
+                assert_eq!(scene.image().await, image, "{state}");
+                assert_eq!(generation(&scene).await, before + writes, "one write, and one back: {state}");
             }
-            scene.post_to(&ci, &Fate::Ready.tag(9)).await.watched().await.verdict().await.succeeded(20.0);
+            let tag = Fate::Ready.tag(99);
+            shared.smoke.answer(scene.case.name, Answers::Version(tag.clone()));
+            scene.post_to(&ci, &tag).await.watched().await.verdict().await.succeeded(20.0);
         })
+        .settings(
+            "deadline: 30s, failure_grace: 3s, rollback: true, \
+             smoke: { url: SMOKE, version_pointer: /version, successes: 3, timeout: 3s }, \
+             argocd: { application: NAME, namespace: argocd, timeout: 15s }",
+        )
         .own_bus(),
         Case::new(
             "paused-deployer",
@@ -129,32 +162,40 @@ pub(crate) fn cases() -> Vec<Case> {
             verdict.is("failed", "Forbidden", 30.0).says("could not be rolled back");
         })
         .own_bus(),
-        Case::new("api-server-away", "the API server is away for 20 s", |scene| async move {
-            let scratch = Scratch::new().unwrap();
-            let mut cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
-            cluster.apply(&scene.case.manifests()).await.unwrap();
-            let bus = Bus::start(
-                &scratch,
-                cluster.kubeconfig().to_owned(),
-                &format!("targets:\n{}", scene.case.target("")),
-                1,
-            )
-            .await;
-            let ci = bus.gateway.ci();
-            let build = scene.post_to(&ci, &Fate::SlowlyReady.tag(2)).await;
-            build.reaches("progressing").await;
-            cluster.api_server.kill();
-            // As long as the outage is meant to last.
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            assert_eq!(build.show().await["terminal"], false);
-            cluster.start_api_server_again().await.unwrap();
-            let verdict = build.verdict().await;
-            verdict.succeeded(60.0);
-            scene.record(&verdict, None);
-            let good = scene.post_to(&ci, &Fate::Ready.tag(3)).await.verdict().await;
-            good.succeeded(20.0);
-            cluster.stop().await;
-        })
+        Case::new(
+            "api-server-away",
+            "the API server is away for 20 s, and is restarted in the next rollout",
+            |scene| async move {
+                let scratch = Scratch::new().unwrap();
+                let mut cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
+                cluster.apply(&scene.case.manifests()).await.unwrap();
+                let bus = Bus::start(
+                    &scratch,
+                    cluster.kubeconfig().to_owned(),
+                    &format!("targets:\n{}", scene.case.target("")),
+                    1,
+                )
+                .await;
+                let ci = bus.gateway.ci();
+                let build = scene.post_to(&ci, &Fate::SlowlyReady.tag(2)).await;
+                build.reaches("progressing").await;
+                cluster.api_server.kill();
+                // As long as the outage is meant to last.
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                assert_eq!(build.show().await["terminal"], false);
+                cluster.start_api_server_again().await.unwrap();
+                let verdict = build.verdict().await;
+                verdict.succeeded(60.0);
+                scene.record(&verdict, None);
+                // It is only restarted.
+                let build = scene.post_to(&ci, &Fate::SlowlyReady.tag(3)).await;
+                build.reaches("progressing").await;
+                cluster.api_server.kill();
+                cluster.start_api_server_again().await.unwrap();
+                build.verdict().await.succeeded(60.0);
+                cluster.stop().await;
+            },
+        )
         .settings("deadline: 2m, failure_grace: 3s, rollback: true")
         .own_bus(),
     ]

@@ -47,6 +47,8 @@ pub(crate) fn cases() -> Vec<Case> {
             let verdict = rolls_back(&scene, Fate::ImageNotFound, "ImagePullBackOff", 8.0).await;
             verdict.says("cannot be pulled").says("not found").says("serves again");
             assert_eq!(verdict.field("/diagnosis/pods/0/container"), &json!("app"));
+            let events = verdict.field("/diagnosis/events").to_string();
+            assert!(events.contains("Failed: Failed to pull image"), "{:#}", verdict.0);
             is_told_among_the_events(&scene, "RolloutRolledBack").await;
         }),
         Case::new("access-denied", "the registry denies access to the image", |scene| async move {

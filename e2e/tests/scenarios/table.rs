@@ -27,7 +27,9 @@ const HEAD: &str = "\
 Each line is a test on a real control plane: etcd, API server, controllers and scheduler are Kubernetes' own, and KWOK plays what
 pods report. `cargo xtask scenarios` runs them all and writes this table. `failure_grace` is 3 s in them, and the deadline 30 s
 where nothing else is said; Kubernetes' own `progressDeadlineSeconds` is its default, 600 s. Times count from the write of
-the image to the verdict, or to the begin of the way back. `kubectl rollout status` was asked at the same moment.
+the image to the verdict, or to the begin of the way back. `kubectl rollout status` was asked at the same moment; where the
+verdict is `rolled_back`, what it calls a success is the way back, without which it would still be waiting. \"Still waiting\" is where it
+was left two seconds after the verdict.
 
 | situation | verdict | cause | after | `kubectl rollout status` | after |
 |---|---|---|--:|---|--:|
