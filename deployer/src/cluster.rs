@@ -124,9 +124,9 @@ impl Cluster {
     ///
     /// # Errors
     /// The API server does not answer, or refuses to.
-    pub(crate) async fn get(&self, target: &Target) -> Result<Option<Deployment>, RequestError> {
+    pub(crate) async fn get(&self, target: &Target) -> Result<Option<Arc<Deployment>>, RequestError> {
         let api = self.deployments(&target.namespace);
-        in_time(api.get_opt(&target.deployment)).await
+        in_time(async { Ok(api.get_opt(&target.deployment).await?.map(Arc::new)) }).await
     }
 
     /// Everything about a target, from the API server itself; its warnings, which are told late anyway, as the watches have
@@ -168,11 +168,12 @@ impl Cluster {
         read: &Deployment,
         image: &str,
         change_cause: &str,
-    ) -> Result<Deployment, PatchError> {
+    ) -> Result<Arc<Deployment>, PatchError> {
         let patch = image_patch(read, &target.container, image, change_cause).ok_or(PatchError::Conflict)?;
         let api = self.deployments(&target.namespace);
         let patch: Patch<()> = Patch::Json(patch);
-        in_time(api.patch(&target.deployment, &as_us(), &patch)).await.map_err(|error| match error {
+        let write = async { Ok(Arc::new(api.patch(&target.deployment, &as_us(), &patch).await?)) };
+        in_time(write).await.map_err(|error| match error {
             RequestError::Refused { code: 409, .. } => PatchError::Conflict,
             other => PatchError::Request(other),
         })
@@ -268,7 +269,8 @@ fn as_us() -> PatchParams {
 
 async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
     let unavailable = |error: anyhow::Error| RequestError::Unavailable(error.context("Kubernetes"));
-    match tokio::time::timeout(REQUEST_TIMEOUT, request).await {
+    // Boxed: a Deployment is large by itself, and each executor would keep room for several.
+    match tokio::time::timeout(REQUEST_TIMEOUT, Box::pin(request)).await {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(kube::Error::Api(status))) => Err(match status.code {
             // Too many requests and time-outs are no answer.

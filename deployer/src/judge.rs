@@ -266,7 +266,7 @@ mod tests {
                 replica_sets: vec![set("old", THEIRS, 1), set("new", OURS, 2)],
                 pods: [of(&self.old, "old"), of(&self.new, "new")].concat(),
                 pods_known: true,
-                ..Snapshot::default().with(Some(deployment))
+                ..Snapshot::default().with(Some(Arc::new(deployment)))
             }
         }
     }

@@ -133,8 +133,8 @@ pub(crate) struct Warning {
 
 impl Snapshot {
     /// The same, with the Deployment as it was read since.
-    pub(crate) fn with(&self, deployment: Option<Deployment>) -> Self {
-        let deployment = deployment.map_or(Observed::Missing, |deployment| Observed::Found(Arc::new(deployment)));
+    pub(crate) fn with(&self, deployment: Option<Arc<Deployment>>) -> Self {
+        let deployment = deployment.map_or(Observed::Missing, Observed::Found);
         Self { deployment, ..self.clone() }
     }
 

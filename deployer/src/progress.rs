@@ -210,7 +210,7 @@ mod tests {
 
     /// A Deployment of three, rolled out, and what is changed in it; nothing is known of pods.
     fn phase_of(changes: &Value) -> Phase {
-        observe(&Snapshot::default().with(Some(deployment(changes))), &expected()).phase
+        observe(&Snapshot::default().with(Some(Arc::new(deployment(changes)))), &expected()).phase
     }
 
     fn given_up_at(time: &str) -> Value {
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:10Z")), waiting);
         assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:40Z")), waiting);
         // Nothing was written: whatever stands there is older.
-        let snapshot = Snapshot::default().with(Some(deployment(&given_up_at("2026-01-01T00:10:00Z"))));
+        let snapshot = Snapshot::default().with(Some(Arc::new(deployment(&given_up_at("2026-01-01T00:10:00Z")))));
         assert_eq!(observe(&snapshot, &Expectation { since: None, ..expected() }).phase, waiting);
     }
 
@@ -305,7 +305,7 @@ mod tests {
                 replica_sets: sets.into_iter().map(Arc::new).collect(),
                 pods: pods.clone().into_iter().map(Arc::new).collect(),
                 pods_known: true,
-                ..Snapshot::default().with(Some(deployment(&json!({}))))
+                ..Snapshot::default().with(Some(Arc::new(deployment(&json!({})))))
             };
             assert_eq!(observe(&snapshot, &expected()).phase, expected_phase, "{pods:?}");
         }

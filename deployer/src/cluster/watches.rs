@@ -33,6 +33,9 @@ use crate::{
 /// The pause before a watch that broke is begun again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How many objects are listed at once. Most of what is listed is not kept, and there may be very many.
+const PAGE: u32 = 20;
+
 /// The name of something, and its namespace.
 type Place = (String, String);
 
@@ -95,8 +98,8 @@ impl Watches {
     }
 
     async fn watch_namespace(&self, client: &Client, namespace: &str, state: &State) {
-        let all = watcher::Config::default();
-        let warnings = watcher::Config::default().fields("type=Warning");
+        let all = watcher::Config::default().page_size(PAGE);
+        let warnings = all.clone().fields("type=Warning");
         let is_target = |deployment: &Deployment| {
             let name = deployment.metadata.name.clone().unwrap_or_default();
             self.0.targets.contains_key(&(namespace.to_owned(), name))
@@ -182,7 +185,7 @@ impl Watches {
 
     async fn watch_applications(&self, client: &Client, namespace: &str, state: &State) {
         let api = applications(client, namespace);
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
         let what = format!("ArgoCD Applications in {namespace}");
         let tell = |name: &str, application: Option<Application>| {
             if let Some(sender) = self.0.applications.get(&(namespace.to_owned(), name.to_owned())) {

@@ -1,5 +1,7 @@
 //! Setting the image.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use events::{Diagnosis, RolloutState};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -73,7 +75,7 @@ impl Executor {
         read: &Deployment,
         image: &str,
         because: &str,
-    ) -> Result<Result<Option<Deployment>, Diagnosis>, Failure> {
+    ) -> Result<Result<Option<Arc<Deployment>>, Diagnosis>, Failure> {
         self.insist(|| async {
             match self.cluster.set_image(&self.target, read, image, because).await {
                 Ok(written) => Ok(Some(written)),

@@ -237,8 +237,11 @@ async fn at_once(many: &[String], bus: &Bus, gateway: &Gateway, cluster: &Cluste
         let build = build?;
         ensure!(build["state"] == "succeeded", "{build:#}");
     }
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(AtOnce { rollouts: names.len(), seconds, idle_mib, peak_mib: mib(deployer.server.peak_kib()) })
+    let (seconds, peak_mib) = (started.elapsed().as_secs_f64(), mib(deployer.server.peak_kib()));
+    say(&format!(
+        "{seconds:.1} s, {idle_mib:.1} MiB before, {peak_mib:.1} MiB at most; kubectl waits until its ten minutes are over …"
+    ));
+    Ok(AtOnce { rollouts: names.len(), seconds, idle_mib, peak_mib })
 }
 
 fn entered(build: &Value, state: &str) -> anyhow::Result<Time> {
