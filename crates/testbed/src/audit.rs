@@ -38,6 +38,18 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Request>> {
     Ok(text.lines().filter_map(|line| request(serde_json::from_str(line).ok()?)).collect())
 }
 
+/// Whether a Deployment is rolled out, by the rules of `kubectl rollout status`.
+pub fn is_complete(deployment: &Value) -> bool {
+    let count = |field: &str| deployment["status"][field].as_i64().unwrap_or(0);
+    let desired = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
+    let generation = deployment["metadata"]["generation"].as_i64();
+    let (updated, available) = (count("updatedReplicas"), count("availableReplicas"));
+    generation.is_some_and(|generation| count("observedGeneration") >= generation)
+        && updated >= desired
+        && count("replicas") <= updated
+        && available >= updated
+}
+
 fn request(mut event: Value) -> Option<Request> {
     let time = |event: &Value, field: &str| event[field].as_str()?.parse().ok();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -73,11 +73,7 @@ impl History {
 impl State {
     fn of(request: &audit::Request) -> Self {
         let object = &request.object;
-        let count = |field: &str| object["status"][field].as_i64().unwrap_or(0);
-        let desired = object["spec"]["replicas"].as_i64().unwrap_or(1);
         let containers = object["spec"]["template"]["spec"]["containers"].as_array().unwrap();
-        let seen = count("observedGeneration") >= object["metadata"]["generation"].as_i64().unwrap();
-        let (updated, available) = (count("updatedReplicas"), count("availableReplicas"));
         Self {
             asked: request.asked,
             answered: request.answered,
@@ -85,7 +81,7 @@ impl State {
             user: request.user.clone(),
             image: containers[0]["image"].as_str().unwrap().to_owned(),
             sets_image: false,
-            complete: seen && updated >= desired && count("replicas") <= updated && available >= updated,
+            complete: audit::is_complete(object),
         }
     }
 }

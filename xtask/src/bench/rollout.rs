@@ -186,7 +186,7 @@ fn latencies(builds: &[Value], log: &[audit::Request]) -> anyhow::Result<Latenci
         };
         let patch = log.iter().filter(of_image).find(|request| request.user == "deployer").context("no write")?;
         let decides =
-            log.iter().filter(of_image).find(|request| is_complete(&request.object)).context("not complete")?;
+            log.iter().filter(of_image).find(|request| audit::is_complete(&request.object)).context("not complete")?;
         found.to_patch.push(millis(patch.asked - received));
         found.to_verdict.push(millis(finished - decides.asked));
         // Events follow the verdict.
@@ -196,18 +196,6 @@ fn latencies(builds: &[Value], log: &[audit::Request]) -> anyhow::Result<Latenci
     }
     found.requests = f64::from(u32::try_from(requests)?) / f64::from(u32::try_from(builds.len())?);
     Ok(found)
-}
-
-/// By the rules of `kubectl rollout status`.
-fn is_complete(deployment: &Value) -> bool {
-    let count = |field: &str| deployment["status"][field].as_i64().unwrap_or(0);
-    let desired = deployment["spec"]["replicas"].as_i64().unwrap_or(1);
-    let seen = deployment["metadata"]["generation"]
-        .as_i64()
-        .is_some_and(|generation| count("observedGeneration") >= generation);
-    seen && count("updatedReplicas") >= desired
-        && count("replicas") <= count("updatedReplicas")
-        && count("availableReplicas") >= count("updatedReplicas")
 }
 
 /// What all at once took.
