@@ -39,7 +39,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     tokio::join!(
         watch_store(&store, of_store, &shutdown),
         bus.watch_streams(&streams, of_streams, shutdown.clone()),
-        bus.watch_backlog(&consumer, &metrics, &shutdown),
+        bus.watch_backlog(std::slice::from_ref(&consumer), &metrics, &shutdown),
         bus.consume(consumer.clone(), handler, metrics.clone(), of_consumer, shutdown.clone()),
     );
     bus.remove_settled(&consumer).await;

@@ -29,9 +29,10 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
         targets: Arc::new(targets.clone()),
         metrics: metrics.clone(),
     };
-    for consumer in all_consumers(&targets) {
-        let (bus, consumers, shutdown) = (bus.clone(), consumers.clone(), shutdown.clone());
-        tasks.spawn(async move { bus.watch_backlog(&consumer, &consumers, &shutdown).await });
+    {
+        let (bus, backlogs, metrics, shutdown) =
+            (bus.clone(), all_consumers(&targets), consumers.clone(), shutdown.clone());
+        tasks.spawn(async move { bus.watch_backlog(&backlogs, &metrics, &shutdown).await });
     }
     let consume = |consumer: Consumer| (bus.clone(), consumer, consumers.clone(), shutdown.clone());
     {

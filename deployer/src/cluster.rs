@@ -24,7 +24,7 @@ use kube::{
 };
 use runtime::{config::ConfigError, readiness::Latch, shutdown::Shutdown};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     argocd::Application,
@@ -41,6 +41,9 @@ const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 
 /// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many requests are on their way at once. Each has a connection of its own, and the memory of one, while it is.
+const MAX_REQUESTS: usize = 16;
 
 /// How much of a log is read at most. The last lines of it are kept.
 const MAX_LOG_BYTES: i64 = 64 * 1024;
@@ -86,6 +89,7 @@ pub(crate) struct Note {
 #[derive(Clone)]
 pub(crate) struct Cluster {
     client: Client,
+    places: Arc<Semaphore>,
     watches: watches::Watches,
 }
 
@@ -97,7 +101,7 @@ impl Cluster {
     pub(crate) async fn open(targets: &[Target]) -> Result<Self, ConfigError> {
         let config = Config::infer().await.map_err(|error| ConfigError::new("KUBECONFIG", error))?;
         let client = Client::try_from(config).map_err(|error| ConfigError::new("KUBECONFIG", error))?;
-        Ok(Self { client, watches: watches::Watches::new(targets) })
+        Ok(Self { client, places: Arc::new(Semaphore::new(MAX_REQUESTS)), watches: watches::Watches::new(targets) })
     }
 
     /// Watches everything about all targets, until the shutdown begins.
@@ -126,7 +130,7 @@ impl Cluster {
     /// The API server does not answer, or refuses to.
     pub(crate) async fn get(&self, target: &Target) -> Result<Option<Arc<Deployment>>, RequestError> {
         let api = self.deployments(&target.namespace);
-        in_time(async { Ok(api.get_opt(&target.deployment).await?.map(Arc::new)) }).await
+        self.in_time(async { Ok(api.get_opt(&target.deployment).await?.map(Arc::new)) }).await
     }
 
     /// Everything about a target, from the API server itself; its warnings, which are told late anyway, as the watches have
@@ -142,7 +146,8 @@ impl Cluster {
         let params = ListParams::default().labels_from(&labels);
         let sets: Api<ApiReplicaSet> = Api::namespaced(self.client.clone(), &target.namespace);
         let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), &target.namespace);
-        let (sets, pods) = match in_time(async { tokio::try_join!(sets.list(&params), pods.list(&params)) }).await {
+        let (sets, pods) = match self.in_time(async { tokio::try_join!(sets.list(&params), pods.list(&params)) }).await
+        {
             Ok(found) => found,
             // Without the right to see them, the Deployment alone has to tell.
             Err(RequestError::Refused { .. }) => {
@@ -173,7 +178,7 @@ impl Cluster {
         let api = self.deployments(&target.namespace);
         let patch: Patch<()> = Patch::Json(patch);
         let write = async { Ok(Arc::new(api.patch(&target.deployment, &as_us(), &patch).await?)) };
-        in_time(write).await.map_err(|error| match error {
+        self.in_time(write).await.map_err(|error| match error {
             RequestError::Refused { code: 409, .. } => PatchError::Conflict,
             other => PatchError::Request(other),
         })
@@ -206,7 +211,7 @@ impl Cluster {
         let event: Event = serde_json::from_value(event).map_err(|error| RequestError::Unavailable(error.into()))?;
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match in_time(api.create(&params, &event)).await {
+        match self.in_time(api.create(&params, &event)).await {
             Ok(_) | Err(RequestError::Refused { code: 409, .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -231,7 +236,7 @@ impl Cluster {
             limit_bytes: Some(MAX_LOG_BYTES),
             ..LogParams::default()
         };
-        in_time(api.logs(pod, &params)).await
+        self.in_time(api.logs(pod, &params)).await
     }
 
     /// Whether there is an `ArgoCD` Application.
@@ -239,7 +244,7 @@ impl Cluster {
     /// # Errors
     /// The API server does not answer, or refuses to.
     pub(crate) async fn has_application(&self, namespace: &str, name: &str) -> Result<bool, RequestError> {
-        Ok(in_time(applications(&self.client, namespace).get_opt(name)).await?.is_some())
+        Ok(self.in_time(applications(&self.client, namespace).get_opt(name)).await?.is_some())
     }
 
     /// Asks `ArgoCD` to look at an Application now.
@@ -249,11 +254,35 @@ impl Cluster {
     pub(crate) async fn refresh_application(&self, namespace: &str, name: &str) -> Result<(), RequestError> {
         let patch = json!({"metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}}});
         let api = applications(&self.client, namespace);
-        in_time(api.patch(name, &as_us(), &Patch::Merge(&patch))).await.map(|_| ())
+        self.in_time(api.patch(name, &as_us(), &Patch::Merge(&patch))).await.map(|_| ())
     }
 
     fn deployments(&self, namespace: &str) -> Api<Deployment> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn in_time<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
+        let unavailable = |error: anyhow::Error| RequestError::Unavailable(error.context("Kubernetes"));
+        // Boxed: a Deployment is large by itself, and each executor would keep room for several.
+        let in_turn = async {
+            // Never closed.
+            let _place = self.places.acquire().await;
+            request.await
+        };
+        match tokio::time::timeout(REQUEST_TIMEOUT, Box::pin(in_turn)).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(kube::Error::Api(status))) => Err(match status.code {
+                // Too many requests and time-outs are no answer.
+                400..=428 if status.code != 408 => RequestError::Refused {
+                    code: status.code,
+                    reason: status.reason.clone(),
+                    message: status.message.clone(),
+                },
+                code => unavailable(anyhow!("the API server answered {code}: {}", status.message)),
+            }),
+            Ok(Err(error)) => Err(unavailable(error.into())),
+            Err(_) => Err(unavailable(anyhow!("the API server did not answer within {REQUEST_TIMEOUT:?}"))),
+        }
     }
 }
 
@@ -265,25 +294,6 @@ fn applications(client: &Client, namespace: &str) -> Api<DynamicObject> {
 
 fn as_us() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
-}
-
-async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-    let unavailable = |error: anyhow::Error| RequestError::Unavailable(error.context("Kubernetes"));
-    // Boxed: a Deployment is large by itself, and each executor would keep room for several.
-    match tokio::time::timeout(REQUEST_TIMEOUT, Box::pin(request)).await {
-        Ok(Ok(result)) => Ok(result),
-        Ok(Err(kube::Error::Api(status))) => Err(match status.code {
-            // Too many requests and time-outs are no answer.
-            400..=428 if status.code != 408 => RequestError::Refused {
-                code: status.code,
-                reason: status.reason.clone(),
-                message: status.message.clone(),
-            },
-            code => unavailable(anyhow!("the API server answered {code}: {}", status.message)),
-        }),
-        Ok(Err(error)) => Err(unavailable(error.into())),
-        Err(_) => Err(unavailable(anyhow!("the API server did not answer within {REQUEST_TIMEOUT:?}"))),
-    }
 }
 
 fn shortened(text: &str, bytes: usize) -> &str {

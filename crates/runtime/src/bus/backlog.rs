@@ -5,44 +5,37 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::Info;
 use events::Consumer;
+use prometheus::IntGauge;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Bus;
 use crate::{metrics::ConsumerMetrics, shutdown::Shutdown};
 
-/// How often the consumer is asked.
+/// How often a consumer is asked, where there are few of them.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Where there are many, this is the share of each in a round, so that a rising number of targets asks the server no more often.
+const SHARE: Duration = Duration::from_millis(10);
+
 impl Bus {
-    /// Keeps `consumer_pending` up to date, and removes what is settled if the consumer is to, until the shutdown begins.
-    pub async fn watch_backlog(&self, consumer: &Consumer, metrics: &ConsumerMetrics, shutdown: &Shutdown) {
-        let gauge = metrics.pending.with_label_values(&[consumer.stream.name, &consumer.name]);
-        let mut every = interval(EVERY);
+    /// Keeps `consumer_pending` up to date, and removes what is settled where a consumer is to, until the shutdown begins.
+    ///
+    /// One consumer is asked after the other: hundreds of requests at once would need memory for an answer that can wait.
+    pub async fn watch_backlog(&self, consumers: &[Consumer], metrics: &ConsumerMetrics, shutdown: &Shutdown) {
+        let mut backlogs: Vec<_> = consumers.iter().map(|consumer| Backlog::new(consumer, metrics)).collect();
+        let share = SHARE * u32::try_from(consumers.len()).unwrap_or(u32::MAX);
+        let mut every = interval(EVERY.max(share));
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut removed, mut failing) = (0, false);
         loop {
             tokio::select! {
                 () = shutdown.begun() => return,
                 _ = every.tick() => {}
             }
-            // Why it cannot be found, the latch of whoever consumes tells.
-            let Ok(found) = self.find_consumer(consumer).await else { continue };
-            let info = found.cached_info();
-            let waiting = info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(0);
-            gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-            if !consumer.removes_settled || settled(info) == removed {
-                continue;
-            }
-            match self.remove_up_to(consumer, settled(info)).await {
-                Ok(()) => {
-                    removed = settled(info);
-                    failing = false;
+            for backlog in &mut backlogs {
+                tokio::select! {
+                    () = shutdown.begun() => return,
+                    () = backlog.update(self) => {}
                 }
-                Err(error) if !failing => {
-                    failing = true;
-                    tracing::warn!("what is settled stays in the stream, which may get full: {error:#}");
-                }
-                Err(_) => {}
             }
         }
     }
@@ -64,6 +57,43 @@ impl Bus {
         let stream = self.jetstream.get_stream_no_info(name).await?;
         stream.purge().sequence(sequence + 1).await.with_context(|| format!("stream {name} cannot be purged"))?;
         Ok(())
+    }
+}
+
+/// What is known of one consumer.
+struct Backlog<'a> {
+    consumer: &'a Consumer,
+    pending: IntGauge,
+    removed: u64,
+    failing: bool,
+}
+
+impl<'a> Backlog<'a> {
+    fn new(consumer: &'a Consumer, metrics: &ConsumerMetrics) -> Self {
+        let pending = metrics.pending.with_label_values(&[consumer.stream.name, &consumer.name]);
+        Self { consumer, pending, removed: 0, failing: false }
+    }
+
+    async fn update(&mut self, bus: &Bus) {
+        // Why it cannot be found, the latch of whoever consumes tells.
+        let Ok(found) = bus.find_consumer(self.consumer).await else { return };
+        let info = found.cached_info();
+        let waiting = info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(0);
+        self.pending.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        if !self.consumer.removes_settled || settled(info) == self.removed {
+            return;
+        }
+        match bus.remove_up_to(self.consumer, settled(info)).await {
+            Ok(()) => {
+                self.removed = settled(info);
+                self.failing = false;
+            }
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::warn!("what is settled stays in the stream, which may get full: {error:#}");
+            }
+            Err(_) => {}
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Consuming {
             let (metrics, latch) = (ConsumerMetrics::new(&registry, "contacts"), world.readiness.latch("consumer"));
             async move {
                 tokio::join!(
-                    bus.watch_backlog(&consumer, &metrics, &shutdown),
+                    bus.watch_backlog(std::slice::from_ref(&consumer), &metrics, &shutdown),
                     bus.consume(consumer.clone(), handler, metrics.clone(), latch, shutdown.clone()),
                 );
                 bus.remove_settled(&consumer).await;
