@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use events::{Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, executor_consumer, planner_consumer};
+use events::{
+    Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, TARGETS, executor_consumer, planner_consumer,
+};
 use runtime::{bus::Bus, config::ProvisionArgs, metrics::ConsumerMetrics, process::Process};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    cluster::Cluster, executor::Executor, history::History, metrics::Metrics, planner::Planner, smoke::Prober,
-    targets::Target,
+    cluster::Cluster, executor::Executor, history::History, metrics::Metrics, planner::Planner, reporter::Reporter,
+    smoke::Prober, targets::Target,
 };
 
 /// Plans and executes until the shutdown begins. A rollout that is under way then is left to another replica, or to this one
@@ -22,6 +24,7 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
     let history = History::new(bus.clone());
     let prober = Prober::new();
     let gateway_url: Option<Arc<str>> = gateway_url.map(Into::into);
+    let reported = targets.clone();
     let planner = Planner {
         bus: bus.clone(),
         cluster: cluster.clone(),
@@ -60,8 +63,14 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
         tasks.spawn(async move { bus.watch_streams(&streams(), latch, shutdown).await });
     }
     {
-        let (history, latch, shutdown) = (history, readiness.latch("rollouts"), shutdown.clone());
-        tasks.spawn(async move { history.follow(latch, shutdown).await });
+        let (history, shutdown) = (history.clone(), shutdown.clone());
+        let latches = ["rollouts", "targets"].map(|name| readiness.latch(name));
+        tasks.spawn(async move { history.follow(latches, shutdown).await });
+    }
+    {
+        let reports = Reporter::new(bus, cluster.clone(), history, reported);
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { reports.run(&shutdown).await });
     }
     tasks.close();
     let latch = readiness.latch("kubernetes");
@@ -78,8 +87,8 @@ pub(crate) async fn provision(bus: Bus, targets: Vec<Target>, args: ProvisionArg
     Ok(said)
 }
 
-fn streams() -> [&'static Stream; 4] {
-    [&PIPELINE, &DEPLOYS, &ROLLOUTS, &DEAD_LETTERS]
+fn streams() -> [&'static Stream; 5] {
+    [&PIPELINE, &DEPLOYS, &ROLLOUTS, &TARGETS, &DEAD_LETTERS]
 }
 
 fn all_consumers(targets: &[Target]) -> Vec<Consumer> {

@@ -12,7 +12,9 @@ mod set;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
+use chrono::Utc;
 use events::{DeployRequested, Diagnosis, RolloutState};
+use planning::Question;
 use runtime::{
     bus::{Bus, Delivery, Failure, Handler},
     shutdown::Shutdown,
@@ -157,7 +159,15 @@ impl Executor {
         let standing = self.history.standing(&self.target.name).await?;
         let snapshot = self.cluster.snapshot(&self.target);
         let running = snapshot.image(&self.target.container);
-        let objection = standing.objection(&request.image, running, request.build_id).filter(|_| !request.forced);
+        let objection = standing.objection(&Question {
+            build: request.build_id,
+            image: &request.image,
+            running,
+            freeze_windows: &self.target.freeze_windows,
+            forced: request.forced,
+            rollback: request.rollback,
+            now: Utc::now(),
+        });
         match objection {
             Some(reason) => {
                 log.advance(RolloutState::Rejected, |change| {
@@ -175,7 +185,7 @@ impl Executor {
         let mut detail = diagnosis.summary.clone();
         if log.last().set_at.is_some() && self.target.rollback {
             let standing = self.history.standing(&self.target.name).await?;
-            match standing.way_back(&log.last().image, log.last().previous_image.as_deref()) {
+            match standing.rollouts.way_back(&log.last().image, log.last().previous_image.as_deref()) {
                 Some(image) => {
                     seen.check()?;
                     return self.begin_rollback(log, diagnosis, image).await;
@@ -233,8 +243,9 @@ impl Executor {
         };
         let detail = last.detail.as_deref().unwrap_or_default();
         let link = self.gateway_url.as_ref();
-        let link = link
-            .map_or_else(String::new, |url| format!(" ({}/api/builds/{})", url.trim_end_matches('/'), last.build_id));
+        let link = link.map_or_else(String::new, |url| {
+            format!(" ({}/rollouts/builds/{})", url.trim_end_matches('/'), last.build_id)
+        });
         let note = Note {
             name: format!("{}.{}", self.target.name, last.build_id),
             reason,

@@ -1,12 +1,13 @@
-//! Follows `ROLLOUTS`, so that what became of earlier rollouts is known.
+//! Follows `ROLLOUTS` and `TARGETS`, so that what became of earlier rollouts, and what people decided, is known.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::anyhow;
-use events::{ROLLOUTS, RolloutChanged, TargetName};
+use events::{ROLLOUTS, RolloutChanged, Stream, TARGETS, TargetChanged, TargetName, TargetState};
+use planning::{Standing, Standings};
 use runtime::{
     bus::{Bus, Failure, Followed},
     readiness::Latch,
@@ -14,50 +15,66 @@ use runtime::{
 };
 use tokio::{sync::watch, time::timeout};
 
-use crate::standing::{Standing, Standings};
-
 /// How long we wait for what the bus has and we have not.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
-/// What became of earlier rollouts. Clones share it.
+/// What became of earlier rollouts, and what people decided. Clones share it.
 #[derive(Clone)]
 pub(crate) struct History {
     bus: Bus,
     standings: Arc<Mutex<Standings>>,
-    /// Up to which message of the stream it is known.
-    known: Arc<watch::Sender<u64>>,
+    /// Up to which message of each stream it is known.
+    rollouts: Arc<watch::Sender<u64>>,
+    targets: Arc<watch::Sender<u64>>,
 }
 
 impl History {
     pub(crate) fn new(bus: Bus) -> Self {
-        Self { bus, standings: Arc::default(), known: Arc::default() }
+        Self { bus, standings: Arc::default(), rollouts: Arc::default(), targets: Arc::default() }
     }
 
     /// Follows until the shutdown begins.
-    pub(crate) async fn follow(&self, latch: Latch, shutdown: Shutdown) {
-        let tell = |followed: Followed<RolloutChanged>| {
-            let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
-            match followed {
-                Followed::Event { sequence, event } => {
-                    if let Some(change) = event {
-                        standings.apply(&change);
-                    }
-                    self.known.send_replace(sequence);
+    pub(crate) async fn follow(&self, latches: [Latch; 2], shutdown: Shutdown) {
+        let [of_rollouts, of_targets] = latches;
+        let rollouts = self.bus.follow(of_rollouts, shutdown.clone(), |followed| {
+            self.told(&self.rollouts, followed, Standings::forget_rollouts, |standings, change: RolloutChanged| {
+                standings.apply(&change);
+            });
+        });
+        let targets = self.bus.follow(of_targets, shutdown, |followed| {
+            self.told(&self.targets, followed, Standings::forget_targets, |standings, changed: TargetChanged| {
+                standings.apply_target(changed);
+            });
+        });
+        tokio::join!(rollouts, targets);
+    }
+
+    fn told<E>(
+        &self,
+        known: &watch::Sender<u64>,
+        followed: Followed<E>,
+        forget: fn(&mut Standings),
+        apply: fn(&mut Standings, E),
+    ) {
+        match followed {
+            Followed::Event { sequence, event } => {
+                if let Some(event) = event {
+                    apply(&mut self.lock(), event);
                 }
-                Followed::Restart => {
-                    *standings = Standings::default();
-                    self.known.send_replace(0);
-                }
-                Followed::CaughtUp { sequence } => {
-                    self.known.send_if_modified(|known| {
-                        let further = sequence > *known;
-                        *known = sequence.max(*known);
-                        further
-                    });
-                }
+                known.send_replace(sequence);
             }
-        };
-        self.bus.follow(latch, shutdown, tell).await;
+            Followed::Restart => {
+                forget(&mut self.lock());
+                known.send_replace(0);
+            }
+            Followed::CaughtUp { sequence } => {
+                known.send_if_modified(|known| {
+                    let further = sequence > *known;
+                    *known = sequence.max(*known);
+                    further
+                });
+            }
+        }
     }
 
     /// What is known of all targets, with everything that was on the bus when this was asked.
@@ -66,7 +83,7 @@ impl History {
     /// The bus is away.
     pub(crate) async fn standings(&self) -> Result<Standings, Failure> {
         self.catch_up().await?;
-        Ok(self.standings.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Ok(self.lock().clone())
     }
 
     /// What is known of one target, with everything that was on the bus when this was asked.
@@ -75,16 +92,29 @@ impl History {
     /// The bus is away.
     pub(crate) async fn standing(&self, target: &TargetName) -> Result<Standing, Failure> {
         self.catch_up().await?;
-        Ok(self.standings.lock().unwrap_or_else(PoisonError::into_inner).of(target))
+        Ok(self.lock().of(target).cloned().unwrap_or_default())
+    }
+
+    /// Whether the bus has this of a target as the last word, as far as is known by now.
+    pub(crate) fn has_state(&self, target: &TargetName, state: &TargetState) -> bool {
+        self.lock().of(target).is_some_and(|standing| standing.state.as_ref() == Some(state))
     }
 
     async fn catch_up(&self) -> Result<(), Failure> {
+        tokio::try_join!(self.catch_up_with(&ROLLOUTS, &self.rollouts), self.catch_up_with(&TARGETS, &self.targets))?;
+        Ok(())
+    }
+
+    async fn catch_up_with(&self, stream: &Stream, known: &watch::Sender<u64>) -> Result<(), Failure> {
         let unavailable = |error: String| Failure::Unavailable(anyhow!(error));
-        let last = self.bus.last_sequence(&ROLLOUTS).await.map_err(unavailable)?;
-        let mut known = self.known.subscribe();
-        match timeout(CATCH_UP, known.wait_for(|known| *known >= last)).await {
+        let last = self.bus.last_sequence(stream).await.map_err(unavailable)?;
+        match timeout(CATCH_UP, known.subscribe().wait_for(|known| *known >= last)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(unavailable(format!("ROLLOUTS has not been told up to its message {last}"))),
+            Err(_) => Err(unavailable(format!("{} has not been told up to its message {last}", stream.name))),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Standings> {
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

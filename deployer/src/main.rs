@@ -12,13 +12,12 @@ mod judge;
 mod managers;
 mod metrics;
 mod observed;
-mod plan;
 mod planner;
 mod progress;
 mod redact;
+mod reporter;
 mod rollout_log;
 mod smoke;
-mod standing;
 mod targets;
 mod trouble;
 

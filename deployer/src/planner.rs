@@ -5,15 +5,10 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use events::{BuildFinished, DeployRequested, RolloutChanged, RolloutState, V1};
+use planning::{Decision, Judgement, Policy, Question, Standing, plan};
 use runtime::bus::{Bus, Delivery, Failure, Handler, PublishError};
 
-use crate::{
-    cluster::Cluster,
-    history::History,
-    metrics::Metrics,
-    plan::{Decision, Judgement, plan},
-    targets::Target,
-};
+use crate::{cluster::Cluster, history::History, metrics::Metrics, targets::Target};
 
 /// How long the bus may take to acknowledge.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -42,11 +37,25 @@ impl Handler for Planner {
 impl Planner {
     async fn plan(&self, build: &BuildFinished) -> Result<(), Failure> {
         let standings = self.history.standings().await?;
-        let objection = |target: &Target, image: &str| {
+        let now = Utc::now();
+        let objection = |policy: &Policy, image: &str| {
+            let target = self.targets.iter().find(|target| target.name == policy.name)?;
             let snapshot = self.cluster.snapshot(target);
-            standings.of(&target.name).objection(image, snapshot.image(&target.container), build.id)
+            let question = Question {
+                build: build.id,
+                image,
+                running: snapshot.image(&target.container),
+                freeze_windows: &policy.freeze_windows,
+                forced: build.forced.is_some(),
+                rollback: build.forced.as_ref().is_some_and(|forced| forced.rollback),
+                now,
+            };
+            standings
+                .of(&target.name)
+                .map_or_else(|| Standing::default().objection(&question), |known| known.objection(&question))
         };
-        let decisions = plan(build, &self.targets, objection);
+        let policies: Vec<_> = self.targets.iter().map(Target::policy).collect();
+        let decisions = plan(build, &policies, objection);
         let planned = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
         for decision in decisions {
             self.carry_out(build, decision, planned).await?;
@@ -73,8 +82,9 @@ impl Planner {
             Err(error) => return Err(Failure::Unavailable(anyhow::Error::new(error).context("telling ROLLOUTS"))),
         }
         if let (Some(target), Judgement::Accept { image }) = (decision.target, decision.verdict) {
-            let forced = build.forced.is_some();
-            let request = DeployRequested { v: V1, build_id: build.id, target, image, forced, requested_at: now };
+            let (forced, rollback) = build.forced.as_ref().map_or((false, false), |forced| (true, forced.rollback));
+            let request =
+                DeployRequested { v: V1, build_id: build.id, target, image, forced, rollback, requested_at: now };
             let told = self.bus.publish(&request, WITHIN).await.context("asking for the deploy");
             told.map_err(Failure::Unavailable)?;
         }

@@ -74,6 +74,18 @@ pub(crate) fn same_image(a: &str, b: &str) -> bool {
     }
 }
 
+/// Counts of a Deployment's pods.
+pub(crate) fn counts(deployment: &Deployment) -> Progress {
+    let (spec, status) = (deployment.spec.as_ref(), deployment.status.as_ref());
+    let of_status = |count: fn(&DeploymentStatus) -> Option<i32>| status.and_then(count).unwrap_or(0);
+    Progress {
+        desired: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        updated: of_status(|status| status.updated_replicas),
+        ready: of_status(|status| status.ready_replicas),
+        available: of_status(|status| status.available_replicas),
+    }
+}
+
 /// Judges what was observed.
 pub(crate) fn observe(snapshot: &Snapshot, expected: &Expectation) -> Observation {
     let without_counts = |phase| Observation { phase, progress: None, advance: (0, 0) };
@@ -88,12 +100,7 @@ pub(crate) fn observe(snapshot: &Snapshot, expected: &Expectation) -> Observatio
     };
     let spec = deployment.spec.clone().unwrap_or_default();
     let status = deployment.status.clone().unwrap_or_default();
-    let progress = Progress {
-        desired: spec.replicas.unwrap_or(1),
-        updated: status.updated_replicas.unwrap_or(0),
-        ready: status.ready_replicas.unwrap_or(0),
-        available: status.available_replicas.unwrap_or(0),
-    };
+    let progress = counts(deployment);
     let generation = deployment.metadata.generation.unwrap_or(0);
     let phase = match image_of(deployment, &expected.container) {
         None => Phase::NoContainer,

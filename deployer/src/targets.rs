@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use events::{ImageReference, TargetName};
+use events::{FreezeWindow, ImageReference, TargetName, TargetState};
 use http::Uri;
+use planning::Policy;
 use runtime::config::duration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_saphyr::Spanned;
@@ -35,12 +36,36 @@ pub(crate) struct Target {
     /// How long a cause that may pass by itself is borne.
     #[serde(default = "half_a_minute", deserialize_with = "positive_duration")]
     pub(crate) failure_grace: Duration,
+    /// When nothing is deployed to it.
+    #[serde(default, deserialize_with = "freeze_windows")]
+    pub(crate) freeze_windows: Vec<FreezeWindow>,
     /// What the new version is asked once it is rolled out.
     #[serde(default)]
     pub(crate) smoke: Option<Smoke>,
     /// The Argo Application that has to agree.
     #[serde(default)]
     pub(crate) argocd: Option<Argocd>,
+}
+
+impl Target {
+    /// What it takes, and when.
+    pub(crate) fn policy(&self) -> Policy {
+        let (name, image) = (self.name.clone(), self.image.clone());
+        Policy { name, image, freeze_windows: self.freeze_windows.clone() }
+    }
+
+    /// What it is told to do, as others are told of it.
+    pub(crate) fn state(&self) -> TargetState {
+        TargetState {
+            image: self.image.to_string(),
+            namespace: self.namespace.clone(),
+            deployment: self.deployment.clone(),
+            container: self.container.clone(),
+            freeze_windows: self.freeze_windows.clone(),
+            running: None,
+            progress: None,
+        }
+    }
 }
 
 /// A question that only the new version answers right.
@@ -186,6 +211,20 @@ fn some_times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
     }
 }
 
+fn freeze_windows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FreezeWindow>, D::Error> {
+    let windows = Vec::<FreezeWindow>::deserialize(deserializer)?;
+    for window in &windows {
+        if window.days.is_empty() {
+            return Err(D::Error::custom("a freeze window needs days, such as [fri, sat]"));
+        }
+        if !planning::is_zone(&window.zone) {
+            let zone = window.zone.escape_debug();
+            return Err(D::Error::custom(format!("'{zone}' is not a time zone such as Europe/Berlin")));
+        }
+    }
+    Ok(windows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,8 +245,15 @@ targets:
 
     const SHORT: &str = "targets:\n  - { name: a, image: x/y, namespace: n, deployment: d, container: c }\n";
 
+    /// With a freeze window.
+    fn frozen(window: &str) -> String {
+        SHORT.replace("container: c", &format!("container: c, freeze_windows: [{window}]"))
+    }
+
     #[test]
     fn the_file_of_the_contract_is_read() {
+        let windows = frozen("{ days: [fri, sat], from: \"16:00\", to: \"08:00\", zone: Europe/Berlin }");
+        assert_eq!(parse(&windows).unwrap()[0].policy().freeze_windows.len(), 1);
         let targets = parse(GIVEN).unwrap();
         assert_eq!(targets[0].deadline, Duration::from_mins(10));
         assert_eq!(targets[0].image.to_string(), "docker.io/mastereflex123/portfolio");
@@ -242,6 +288,11 @@ targets:
             (GIVEN.replace("successes: 3", "successes: 0"), "0 is not a number from 1 to 100"),
             (GIVEN.replace("timeout: 30s", "timeout: 30"), "'30' is not a duration"),
             (GIVEN.replace("timeout: 5m", "timeout: 0s"), "a duration of nothing"),
+            (frozen("{ days: [], zone: UTC }"), "a freeze window needs days"),
+            (frozen("{ days: [friday], zone: UTC }"), "friday"),
+            (frozen("{ days: [fri] }"), "zone"),
+            (frozen("{ days: [fri], zone: Berlin }"), "'Berlin' is not a time zone such as Europe/Berlin"),
+            (frozen("{ days: [fri], zone: UTC, from: 9 }"), "a time of day is written from 00:00 to 24:00"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");

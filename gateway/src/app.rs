@@ -24,13 +24,15 @@ use crate::{
     auth::Auth,
     builds,
     config::Settings,
-    contact, health,
+    contact,
+    formats::Jobs,
+    health,
     metrics::Metrics,
     observe, pages,
     problem::Problem,
     publish::Publisher,
     rollouts::{self, Rollouts},
-    serve,
+    serve, stream, targets,
 };
 
 /// What the handlers share. It is cloned several times a request, so behind one pointer.
@@ -42,6 +44,7 @@ pub(crate) struct App {
     pub(crate) admission: Admission,
     pub(crate) builds_in_progress: BuildsInProgress,
     pub(crate) auth: Auth,
+    pub(crate) jobs: Jobs,
     pub(crate) publisher: Publisher,
     pub(crate) rollouts: Rollouts,
     pub(crate) metrics: Metrics,
@@ -58,6 +61,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
         admission: Admission::new(),
         builds_in_progress: BuildsInProgress::default(),
         auth: Auth::new(settings.tokens),
+        jobs: settings.jobs,
         publisher: Publisher::start(bus.clone(), settings.limits),
         rollouts: Rollouts::new(bus.clone()),
         metrics: Metrics::new(&registry),
@@ -65,7 +69,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     });
     let background = TaskTracker::new();
     background.spawn(app.auth.clone().watch(settings.tokens_file, shutdown.clone()));
-    let latches = ["builds", "rollouts"].map(|name| readiness.latch(name));
+    let latches = ["builds", "rollouts", "targets"].map(|name| readiness.latch(name));
     background.spawn(app.rollouts.clone().follow(latches, shutdown.clone()));
     background.spawn({
         let (latch, shutdown) = (readiness.latch("streams"), shutdown.clone());
@@ -85,9 +89,9 @@ pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<V
     bus.provision_streams(&streams(), args.replicas).await
 }
 
-fn streams() -> [&'static Stream; 4] {
-    let [pipeline, rollouts] = rollouts::streams();
-    [&CONTACTS, pipeline, rollouts, &IDEMPOTENCY]
+fn streams() -> [&'static Stream; 5] {
+    let [pipeline, rollouts, targets] = rollouts::streams();
+    [&CONTACTS, pipeline, rollouts, targets, &IDEMPOTENCY]
 }
 
 /// All routes.
@@ -98,8 +102,15 @@ fn router(app: Shared) -> Router {
         .route("/assets/icon.svg", get(pages::icon))
         .route("/health", get(health::health))
         .route("/api/contact", post(contact::submit))
-        .route("/api/builds", post(builds::submit))
+        .route("/api/builds", get(builds::list).post(builds::submit))
+        .route("/api/builds/hooks/{token}", post(builds::hook))
         .route("/api/builds/{id}", get(builds::show))
+        .route("/api/builds/{id}/force", post(builds::force))
+        .route("/api/rollouts/events", get(stream::events))
+        .route("/api/targets", get(targets::list))
+        .route("/api/targets/{name}", get(targets::show))
+        .route("/api/targets/{name}/freeze", post(targets::freeze).delete(targets::resume))
+        .route("/api/targets/{name}/rollback", post(targets::roll_back))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(

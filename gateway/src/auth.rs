@@ -1,20 +1,24 @@
-//! Who may: bearer tokens, of which only the hashes are known here, each with a role.
+//! Who may: bearer tokens, of which only the hashes are known here, and secrets that sign, each with a role.
 
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
 use axum::http::{HeaderMap, StatusCode, header};
 use runtime::shutdown::Shutdown;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::problem::Problem;
+use crate::{
+    problem::Problem,
+    webhook::{self, Signed},
+};
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -33,6 +37,22 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
 }
 
+impl Caller {
+    /// Lets the caller pass if it has one of the roles.
+    pub(crate) fn with_role(self, roles: &[Role]) -> Result<Self, Problem> {
+        if roles.contains(&self.role) {
+            Ok(self)
+        } else {
+            Err(Problem::new(StatusCode::FORBIDDEN, "the token's role does not allow this"))
+        }
+    }
+}
+
+/// Nobody knows who it is.
+pub(crate) fn challenge(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
+}
+
 /// The known tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tokens(Vec<Token>);
@@ -40,7 +60,16 @@ pub(crate) struct Tokens(Vec<Token>);
 #[derive(Clone, PartialEq, Eq)]
 struct Token {
     caller: Caller,
-    sha256: [u8; 32],
+    proof: Proof,
+}
+
+/// What shows that a request is of a token's owner.
+#[derive(Clone, PartialEq, Eq)]
+enum Proof {
+    /// The token itself comes along; this is its hash.
+    Token { sha256: [u8; 32] },
+    /// It is signed with this secret.
+    Signature { secret: Vec<u8> },
 }
 
 impl fmt::Debug for Token {
@@ -61,7 +90,8 @@ struct File {
 struct Entry {
     name: String,
     role: Role,
-    sha256: String,
+    sha256: Option<String>,
+    webhook_secret: Option<SecretString>,
 }
 
 impl Tokens {
@@ -75,14 +105,20 @@ impl Tokens {
         let file: File = serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))?;
         let mut tokens = Vec::with_capacity(file.tokens.len());
         for entry in file.tokens {
-            let mut sha256 = [0; 32];
-            hex::decode_to_slice(&entry.sha256, &mut sha256).map_err(|_| {
-                format!(
-                    "token {}: sha256 is not 64 hexadecimal digits; `printf %s TOKEN | sha256sum` makes them",
-                    entry.name
-                )
-            })?;
-            tokens.push(Token { caller: Caller { name: entry.name, role: entry.role }, sha256 });
+            let name = entry.name;
+            let proof = match (entry.sha256, entry.webhook_secret) {
+                (Some(sha256), None) => {
+                    Proof::Token { sha256: hash(&sha256).map_err(|why| format!("token {name}: {why}"))? }
+                }
+                (None, Some(secret)) => match webhook::secret(secret.expose_secret()) {
+                    Some(secret) => Proof::Signature { secret },
+                    None => {
+                        return Err(format!("token {name}: webhook_secret is not whsec_ and 24 to 64 bytes in base64"));
+                    }
+                },
+                _ => return Err(format!("token {name}: either sha256 or webhook_secret is required")),
+            };
+            tokens.push(Token { caller: Caller { name, role: entry.role }, proof });
         }
         Ok(Self(tokens))
     }
@@ -92,12 +128,28 @@ impl Tokens {
         let found: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let mut caller = None;
         for known in &self.0 {
-            if bool::from(known.sha256.ct_eq(&found)) {
+            if let Proof::Token { sha256 } = &known.proof
+                && bool::from(sha256.ct_eq(&found))
+            {
                 caller = Some(&known.caller);
             }
         }
         caller
     }
+
+    /// Who signed it.
+    fn signer(&self, signed: &Signed<'_>, body: &[u8]) -> Option<&Caller> {
+        let is_by = |known: &&Token| matches!(&known.proof, Proof::Signature { secret } if signed.is_by(secret, body));
+        self.0.iter().find(is_by).map(|known| &known.caller)
+    }
+}
+
+/// Reads the hash of a token.
+fn hash(text: &str) -> Result<[u8; 32], &'static str> {
+    let mut sha256 = [0; 32];
+    hex::decode_to_slice(text, &mut sha256)
+        .map_err(|_| "sha256 is not 64 hexadecimal digits; `printf %s TOKEN | sha256sum` makes them")?;
+    Ok(sha256)
 }
 
 /// What a library says over several lines, in one.
@@ -116,9 +168,6 @@ impl Auth {
 
     /// Lets the request pass if it has a token with one of the roles.
     pub(crate) fn authorize(&self, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Problem> {
-        let challenge = |detail: &'static str| {
-            Problem::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
-        };
         let value = headers
             .get(header::AUTHORIZATION)
             .ok_or_else(|| challenge("a token is required: send it as `Authorization: Bearer TOKEN`"))?;
@@ -127,13 +176,22 @@ impl Auth {
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
         let token = token.ok_or_else(|| challenge("the Authorization header is not of the form `Bearer TOKEN`"))?;
-        let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let caller = tokens.caller(token).ok_or_else(|| challenge("the token is not known"))?;
-        if roles.contains(&caller.role) {
-            Ok(caller.clone())
-        } else {
-            Err(Problem::new(StatusCode::FORBIDDEN, "the token's role does not allow this"))
-        }
+        self.of_token(token).ok_or_else(|| challenge("the token is not known"))?.with_role(roles)
+    }
+
+    /// Lets a signed request pass, if its signer has one of the roles.
+    pub(crate) fn authorize_signed(&self, signed: &Signed<'_>, body: &[u8], roles: &[Role]) -> Result<Caller, Problem> {
+        let caller = self.tokens().signer(signed, body).cloned();
+        caller.ok_or_else(|| challenge("the signature is by no known secret"))?.with_role(roles)
+    }
+
+    /// Whose token it is, if it is one.
+    pub(crate) fn of_token(&self, token: &str) -> Option<Caller> {
+        self.tokens().caller(token).cloned()
+    }
+
+    fn tokens(&self) -> RwLockReadGuard<'_, Tokens> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the file again when it has changed, until the shutdown begins. What cannot be read changes nothing.
@@ -208,10 +266,13 @@ mod tests {
             ("tokens:\n  - { name: a, role: ci, sha256: abc }", "token a: sha256 is not 64 hexadecimal digits"),
             ("tokens:\n  - { name: a, role: root, sha256: abc }", "root"),
             ("tokens:\n  - { name: a, rolle: ci }", "rolle"),
+            ("tokens:\n  - { name: a, role: ci }", "token a: either sha256 or webhook_secret is required"),
+            ("tokens:\n  - { name: a, role: ci, webhook_secret: hunter2 }", "token a: webhook_secret is not whsec_"),
             ("tokens: [", "line"),
         ] {
             let error = Tokens::parse(text).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
+            assert!(!error.contains("hunter2"));
         }
     }
 }

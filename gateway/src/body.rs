@@ -60,7 +60,8 @@ pub(crate) fn format(headers: &HeaderMap, taken: &[Format]) -> Result<Format, Pr
     })
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+/// Reads all of it.
+pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB");
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
@@ -74,7 +75,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-fn parse(format: Format, bytes: &[u8]) -> Result<Value, Problem> {
+pub(crate) fn parse(format: Format, bytes: &[u8]) -> Result<Value, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     match format {
         // serde_json names line and column, and quotes nothing of what it read here: any value is a Value.

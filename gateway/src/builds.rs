@@ -1,4 +1,7 @@
-//! `POST /api/builds` and `GET /api/builds/{id}`: CI tells of a build, and asks what became of it.
+//! `/api/builds`: CI tells of a build, and asks what became of it.
+
+mod dry_run;
+mod text;
 
 use std::time::Duration;
 
@@ -11,56 +14,147 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
-use events::{BuildFinished, BuildId, BuildStatus, BuildTag, Digest, ImageReference, InvalidTag, JobName, V1};
+use chrono::Utc;
+use events::{BuildId, TargetName};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{
-    app::Shared,
-    auth::Role,
-    body,
+    app::{App, Shared},
+    auth::{self, Caller, Role},
+    body, decisions,
     fields::Fields,
+    formats::{self, Build, Message},
     idempotency::{self, Key},
     problem::Problem,
-    rollouts::BuildView,
+    rollouts::{BuildView, Filter, Overall, Watched},
+    webhook::Signed,
 };
 
 /// The longest wait in one request; proxies cut at 60 s.
 const MAX_WAIT: Duration = Duration::from_mins(1);
 
-/// The longest commit, branch and URL, in characters.
-const MAX_TEXT: usize = 1_000;
+/// How many builds a page has at most, and unless somebody asks for less.
+const PAGE: usize = 100;
 
 /// The answer: the build is on disk, and there is where to ask for it.
 #[derive(Debug, Serialize)]
-struct Receipt {
+pub(crate) struct Receipt {
     id: BuildId,
     url: String,
 }
 
+impl Receipt {
+    /// The receipt for a build.
+    pub(crate) fn of(id: BuildId) -> Self {
+        Self { id, url: format!("/api/builds/{id}") }
+    }
+}
+
+impl IntoResponse for Receipt {
+    fn into_response(self) -> Response {
+        (StatusCode::ACCEPTED, [(header::LOCATION, self.url.clone())], Json(self)).into_response()
+    }
+}
+
+/// The answer to a batch.
+#[derive(Debug, Serialize)]
+struct Receipts {
+    builds: Vec<Receipt>,
+}
+
+/// The answer to an event that is of no interest here, such as the start of a build.
+#[derive(Debug, Serialize)]
+struct Ignored {
+    ignored: String,
+}
+
+/// What may be asked of a build that is posted.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Submission {
+    dry_run: Option<bool>,
+}
+
 /// Takes a build from CI.
-pub(crate) async fn submit(State(app): State<Shared>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn submit(
+    State(app): State<Shared>,
+    submission: Result<Query<Submission>, QueryRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let caller = app.auth.authorize(&head.headers, &[Role::Ci])?;
+    let dry_run = submission
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "`dry_run` is true or false"))?
+        .dry_run
+        .unwrap_or(false);
+    // Who is not known makes us read nothing, unless it is the body that shows who it is.
+    let signed = Signed::of(&head.headers, Utc::now()).map_err(auth::challenge)?;
+    let (caller, _in_progress, body) = if let Some(signed) = &signed {
+        let body = body::read(&head.headers, body).await?;
+        let caller = app.auth.authorize_signed(signed, &body, &[Role::Ci])?;
+        let in_progress = app.builds_in_progress.begin(&caller.name)?;
+        (caller, in_progress, body)
+    } else {
+        let caller = app.auth.authorize(&head.headers, &[Role::Ci])?;
+        let in_progress = app.builds_in_progress.begin(&caller.name)?;
+        (caller, in_progress, body::read(&head.headers, body).await?)
+    };
+    let message = formats::read(&head.headers, &body, &app.jobs)?;
+    if dry_run {
+        return dry_run::answer(&app, &head.headers, message).await;
+    }
+    let key =
+        Key::of(&head.headers, signed.map(|signed| signed.id), &format!("builds {}", caller.name), || body.to_vec())?;
+    accept(&app, &caller, message, key).await
+}
+
+/// Takes a build from a sender that cannot set headers: the token is in the path.
+pub(crate) async fn hook(
+    State(app): State<Shared>,
+    token: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = token.ok().and_then(|Path(token)| app.auth.of_token(&token));
+    let caller = caller.ok_or_else(|| auth::challenge("the path's token is not known"))?.with_role(&[Role::Ci])?;
     let _in_progress = app.builds_in_progress.begin(&caller.name)?;
-    let body = body::json(&head.headers, body).await?;
-    let key = Key::of(&head.headers, &format!("builds {}", caller.name), &body)?;
-    let build = parse(body, BuildId::new(), Utc::now())?;
+    let body = body::read(&head.headers, body).await?;
+    let message = formats::read_hook(&head.headers, &body, &app.jobs)?;
+    let key = Key::of(&head.headers, None, &format!("builds {}", caller.name), || body.to_vec())?;
+    accept(&app, &caller, message, key).await
+}
+
+/// Puts builds on disk, each once.
+async fn accept(app: &App, caller: &Caller, message: Message, key: Option<Key>) -> Result<Response, Problem> {
+    match message {
+        Message::Ignored(what) => Ok((StatusCode::OK, Json(Ignored { ignored: what })).into_response()),
+        Message::One(build, event) => {
+            let key = key.or_else(|| event.map(|event| event.key(caller, &build)));
+            Ok(Receipt::of(publish(app, caller, build, key).await?).into_response())
+        }
+        Message::Batch(batch) => {
+            let mut builds = Vec::with_capacity(batch.len());
+            // If the bus goes away in between, the client sends all of it again, and gets the same ids.
+            for (build, event) in batch {
+                let key = event.key(caller, &build);
+                builds.push(Receipt::of(publish(app, caller, build, Some(key)).await?));
+            }
+            Ok((StatusCode::ACCEPTED, Json(Receipts { builds })).into_response())
+        }
+    }
+}
+
+async fn publish(app: &App, caller: &Caller, build: Build, key: Option<Key>) -> Result<BuildId, Problem> {
+    let (id, now) = (BuildId::new(), Utc::now());
     let publish = |id, received_at| {
-        let build = BuildFinished { id: BuildId(id), received_at, ..build.clone() };
-        let app = &app;
+        let build = build.clone().received(BuildId(id), received_at);
         async move { app.publisher.build(&build).await }
     };
-    let (id, _) = idempotency::once(app.publisher.bus(), key, build.id.0, build.received_at, publish).await?;
-    let id = BuildId(id);
+    let (id, _) = idempotency::once(app.publisher.bus(), key, id.0, now, publish).await?;
     app.metrics.builds_accepted.inc();
     tracing::info!(
         build.id = %id, build.job = %build.job, build.number = build.number, build.image = %build.image,
         caller = caller.name, "build accepted"
     );
-    let url = format!("/api/builds/{id}");
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, url.clone())], Json(Receipt { id, url })).into_response())
+    Ok(BuildId(id))
 }
 
 /// What may be asked beside the id.
@@ -75,16 +169,10 @@ pub(crate) async fn show(
     id: Result<Path<String>, PathRejection>,
     ask: Result<Query<Ask>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Json<BuildView>, Problem> {
+) -> Result<Response, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
     let wait = wait(ask.map(|Query(ask)| ask.wait).map_err(|_| bad_wait())?)?;
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such build");
-    let id = id.ok().and_then(|Path(id)| id.parse::<BuildId>().ok()).ok_or_else(missing)?;
-    let found = app.rollouts.find(id).await.map_err(|error| {
-        tracing::warn!("{error}");
-        Problem::unavailable("the state of builds cannot be read now, try again", 2)
-    })?;
-    let mut build = found.ok_or_else(missing)?;
+    let mut build = find(&app, id).await?;
     build
         .terminal(async {
             tokio::select! {
@@ -93,7 +181,99 @@ pub(crate) async fn show(
             }
         })
         .await;
-    Ok(Json(build.view()))
+    let state = build.state();
+    if text::wanted(&headers) {
+        return Ok(text::of_build(&state, Utc::now()).into_response());
+    }
+    Ok(Json(BuildView::of(&state)).into_response())
+}
+
+/// A build, by its id in the path.
+pub(crate) async fn find(app: &App, id: Result<Path<String>, PathRejection>) -> Result<Watched, Problem> {
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such build");
+    let id = id.ok().and_then(|Path(id)| id.parse::<BuildId>().ok()).ok_or_else(missing)?;
+    let found = app.rollouts.find(id).await.map_err(|error| decisions::unreadable(&error))?;
+    found.ok_or_else(missing)
+}
+
+/// Which builds are asked for.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct ListQuery {
+    target: Option<String>,
+    state: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+/// Some builds, the newest first.
+#[derive(Debug, Serialize)]
+struct Builds {
+    builds: Vec<BuildView>,
+    /// To be sent as `cursor` for those before; none if there are none.
+    next_cursor: Option<BuildId>,
+}
+
+/// Tells of many builds.
+pub(crate) async fn list(
+    State(app): State<Shared>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
+    let Query(query) =
+        query.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "each of target, state, limit, cursor comes once"))?;
+    let page = app.rollouts.list(&query.filter()?).await.map_err(|error| decisions::unreadable(&error))?;
+    let builds = page.builds.iter().map(|state| BuildView::of(state)).collect();
+    Ok(Json(Builds { builds, next_cursor: page.next }).into_response())
+}
+
+impl ListQuery {
+    /// What it means. What is empty, as in a form, does not count.
+    pub(crate) fn filter(self) -> Result<Filter, Problem> {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let target = given(self.target).map(|text| text.parse::<TargetName>()).transpose();
+        let target = target.map_err(|error| bad(format!("`target`: {error}")))?;
+        let state = given(self.state).map(|text| {
+            Overall::ALL
+                .into_iter()
+                .find(|state| state.as_str() == text)
+                .ok_or_else(|| bad(format!("`state` is one of {}", Overall::ALL.map(Overall::as_str).join(", "))))
+        });
+        let limit = given(self.limit).map(|text| {
+            let limit = text.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
+            limit.ok_or_else(|| bad(format!("`limit` is a number from 1 to {PAGE}")))
+        });
+        let before = given(self.cursor)
+            .map(|text| text.parse().map_err(|_| bad("`cursor` is the next_cursor of the page before".to_owned())));
+        Ok(Filter {
+            target,
+            state: state.transpose()?,
+            before: before.transpose()?,
+            limit: limit.transpose()?.unwrap_or(PAGE),
+        })
+    }
+}
+
+/// Deploys a build in spite of its age, or of its quarantine: as a new build, which is told under its own id.
+pub(crate) async fn force(
+    State(app): State<Shared>,
+    id: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let caller = app.auth.authorize(&head.headers, &[Role::Operator])?;
+    let mut fields = Fields::new(body::json(&head.headers, body).await?)?;
+    let (reason, target) = (decisions::reason(&mut fields), target(&mut fields));
+    fields.finish()?;
+    let state = find(&app, id).await?.state();
+    let id = decisions::force(&app, &caller, &state, target, reason.unwrap_or_default()).await?;
+    Ok(Receipt::of(id).into_response())
+}
+
+fn target(fields: &mut Fields) -> Option<TargetName> {
+    let target = fields.optional_text("target")?.parse::<TargetName>();
+    target.map_err(|error| fields.reject("target", error.to_string())).ok()
 }
 
 fn wait(asked: Option<String>) -> Result<Duration, Problem> {
@@ -105,124 +285,9 @@ fn bad_wait() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "`wait` is a duration of at most 60s, such as 30s")
 }
 
-/// Checks all fields. Pure.
-fn parse(body: Value, id: BuildId, received_at: DateTime<Utc>) -> Result<BuildFinished, Problem> {
-    let mut fields = Fields::new(body)?;
-    let job = fields.text("job").and_then(|text| checked(&mut fields, "job", text.parse::<JobName>()));
-    let number = fields.number("number");
-    let status = fields.text("status").and_then(|text| {
-        let status = BuildStatus::parse(&text);
-        if status.is_none() {
-            let allowed = BuildStatus::ALL.map(BuildStatus::as_str).join(", ");
-            fields.reject("status", format!("not one of {allowed}"));
-        }
-        status
-    });
-    let image = fields.text("image").and_then(|text| image(&mut fields, text));
-    let digest = fields.optional_text("digest").and_then(|text| checked(&mut fields, "digest", text.parse::<Digest>()));
-    if let (Some((_, reference)), Some(digest)) = (&image, &digest)
-        && reference.digest().is_some_and(|pinned| pinned != digest)
-    {
-        fields.reject("digest", "not the digest that the image names");
-    }
-    let [commit, branch, url] = ["commit", "branch", "url"].map(|name| line(&mut fields, name));
-    fields.finish()?;
-    // All are there, or `finish` has told why not.
-    let (Some(job), Some(number), Some(status), Some((image, _))) = (job, number, status, image) else {
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "some fields are missing"));
-    };
-    Ok(BuildFinished { v: V1, id, job, number, status, image, digest, commit, branch, url, forced: None, received_at })
-}
-
-fn checked<T, E: std::fmt::Display>(fields: &mut Fields, name: &str, result: Result<T, E>) -> Option<T> {
-    result.map_err(|error| fields.reject(name, error.to_string())).ok()
-}
-
-/// An image that can be deployed: one that a tag like v42-abc1234 tells from all others.
-fn image(fields: &mut Fields, text: String) -> Option<(String, ImageReference)> {
-    let reference = checked(fields, "image", text.parse::<ImageReference>())?;
-    let tag = reference.tag().map_or(Err(InvalidTag::Form), str::parse::<BuildTag>);
-    match (tag, reference.tag()) {
-        (Ok(_), _) => return Some((text, reference)),
-        (Err(_), None) => fields.reject("image", "has no tag: one like v42-abc1234 is required"),
-        (Err(error), Some(_)) => fields.reject("image", error.to_string()),
-    }
-    None
-}
-
-fn line(fields: &mut Fields, name: &'static str) -> Option<String> {
-    let text = fields.optional_text(name)?;
-    if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
-        fields.reject(name, format!("longer than {MAX_TEXT} characters, or not one line"));
-        return None;
-    }
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn errors(body: Value) -> Vec<String> {
-        match parse(body, BuildId::new(), Utc::now()) {
-            Ok(_) => Vec::new(),
-            Err(problem) => problem.errors().iter().map(|e| format!("{} {}", e.pointer, e.detail)).collect(),
-        }
-    }
-
-    fn with(field: &str, value: Value) -> Vec<String> {
-        let mut body = json!({"job": "portfolio", "number": 42, "status": "success", "image": "a/b:v42-abc1234"});
-        body[field] = value;
-        errors(body)
-    }
-
-    #[test]
-    fn what_is_allowed_is_taken() {
-        let digest = format!("sha256:{}", "0a".repeat(32));
-        for (field, value) in [
-            ("number", json!("42")),
-            ("status", json!("FAILURE")),
-            ("image", json!("registry.example:5000/team/portfolio:v42-abc1234")),
-            ("image", json!(format!("a/b:v42-abc1234@{digest}"))),
-            ("digest", json!(digest)),
-            ("commit", json!("abc1234")),
-            ("branch", Value::Null),
-            ("anything", json!({"else": 1})),
-        ] {
-            assert_eq!(with(field, value.clone()), Vec::<String>::new(), "{field}: {value}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_deployed_is_refused_with_the_reason() {
-        for (field, value, expected) in [
-            ("image", json!("a/b"), "/image has no tag"),
-            ("image", json!("a/b:latest"), "/image the tag 'latest' names no build"),
-            ("image", json!("a/b:v42"), "/image the tag is not v{number}-{commit}"),
-            ("image", json!("a/B:v42-abc1234"), "/image a repository's parts"),
-            ("image", json!(7), "/image not a string"),
-            ("job", json!("a\nb"), "/job a job's name"),
-            ("number", json!(-1), "/number not a whole number"),
-            ("status", json!("ok"), "/status not one of success, unstable, failure"),
-            ("digest", json!("sha256:12"), "/digest a digest is"),
-            ("commit", json!("a\nb"), "/commit longer than"),
-            ("url", json!("x".repeat(1_001)), "/url longer than"),
-        ] {
-            let found = with(field, value.clone());
-            assert!(found.len() == 1 && found[0].starts_with(expected), "{field}: {value} {found:?}");
-        }
-        assert_eq!(errors(json!({})), ["/job required", "/number required", "/status required", "/image required"]);
-    }
-
-    #[test]
-    fn two_digests_have_to_agree() {
-        let (a, b) = (format!("sha256:{}", "0a".repeat(32)), format!("sha256:{}", "0b".repeat(32)));
-        let body =
-            json!({"job": "p", "number": 1, "status": "success", "image": format!("a/b:v1-abcd@{a}"), "digest": b});
-        assert_eq!(errors(body), ["/digest not the digest that the image names"]);
-    }
 
     #[test]
     fn a_wait_is_bounded() {
@@ -230,6 +295,16 @@ mod tests {
         assert_eq!(wait(Some("60s".into())).unwrap(), MAX_WAIT);
         for bad in ["61s", "", "soon", "-1s", "5"] {
             assert_eq!(wait(Some(bad.into())).unwrap_err().status(), 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_a_list_is_checked() {
+        let filter = |query: &str| serde_urlencoded::from_str::<ListQuery>(query).unwrap().filter();
+        assert_eq!(filter("").unwrap().limit, PAGE);
+        assert_eq!(filter("limit=1&state=failed&target=&cursor=").unwrap().state, Some(Overall::Failed));
+        for bad in ["limit=0", "limit=101", "limit=x", "state=green", "target=A", "cursor=1"] {
+            assert_eq!(filter(bad).unwrap_err().status(), 400, "{bad}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use runtime::bus::{LIMITS, Limits};
 use runtime::config::{Common, ConfigError, ProvisionArgs, address};
 
-use crate::auth::Tokens;
+use crate::{auth::Tokens, formats::Jobs};
 
 /// Takes contacts and builds over HTTP and publishes them to NATS; serves pages and the state of builds.
 #[derive(Debug, clap::Parser)]
@@ -21,6 +21,10 @@ pub(crate) struct Cli {
     /// YAML file with the tokens of CI and operators; read again when it changes
     #[arg(long, env, required = true, value_name = "FILE")]
     tokens_file: Option<PathBuf>,
+
+    /// YAML file with the images of jobs whose events name none
+    #[arg(long, env, value_name = "FILE")]
+    jobs_file: Option<PathBuf>,
 
     /// How many contacts share one durable write at most; 1 writes each alone
     #[arg(long, env, default_value_t = LIMITS.group_messages, value_parser = group, value_name = "NUMBER")]
@@ -51,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) listen_addr: SocketAddr,
     pub(crate) tokens_file: PathBuf,
     pub(crate) tokens: Tokens,
+    pub(crate) jobs: Jobs,
     pub(crate) limits: Limits,
 }
 
@@ -76,12 +81,14 @@ impl Cli {
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         let file = self.tokens_file.clone().ok_or_else(|| ConfigError::new("TOKENS_FILE", "required; see --help"))?;
         let tokens = Tokens::read(&file).map_err(|error| ConfigError::new("TOKENS_FILE", error))?;
+        let jobs = self.jobs_file.as_deref().map(Jobs::read).transpose();
+        let jobs = jobs.map_err(|error| ConfigError::new("JOBS_FILE", error))?.unwrap_or_default();
         let limits = Limits {
             group_messages: self.commit_max_contacts,
             commits_in_flight: self.commits_in_flight,
             in_progress: self.max_contacts_in_progress,
             ..LIMITS
         };
-        Ok(Settings { listen_addr: self.listen_addr, tokens_file: file, tokens, limits })
+        Ok(Settings { listen_addr: self.listen_addr, tokens_file: file, tokens, jobs, limits })
     }
 }

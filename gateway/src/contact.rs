@@ -55,7 +55,7 @@ pub(crate) async fn submit(State(app): State<Shared>, request: Request) -> Respo
 }
 
 async fn accept(app: &App, headers: &HeaderMap, body: Value) -> Result<Receipt, Problem> {
-    let key = Key::of(headers, "contact", &body)?;
+    let key = Key::of(headers, None, "contact", || body.to_string().into_bytes())?;
     let contact = parse(body, ContactId::new(), Utc::now())?;
     let (id, now) = (contact.id.0, contact.received_at);
     let publish = |id, received_at| async move {

@@ -32,10 +32,19 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key of a request, if it has one. A key belongs to a route and a caller: others may have the same.
-    pub(crate) fn of(headers: &HeaderMap, scope: &str, body: &Value) -> Result<Option<Self>, Problem> {
+    /// The key of a request, if it has one, or else `other`. A key belongs to a route and a caller: others may have the same.
+    ///
+    /// The same body may be written in another way; what counts is what it says.
+    pub(crate) fn of(
+        headers: &HeaderMap,
+        other: Option<&str>,
+        scope: &str,
+        body: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Option<Self>, Problem> {
         let mut values = headers.get_all(HEADER).iter();
-        let Some(value) = values.next() else { return Ok(None) };
+        let Some(value) = values.next() else {
+            return Ok(other.map(|text| Self::new(scope, text.as_bytes(), &body())));
+        };
         let text = value.as_bytes();
         let visible = (1..=255).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic);
         if !visible || values.next().is_some() {
@@ -44,8 +53,14 @@ impl Key {
                 "`Idempotency-Key` is one of 1 to 255 visible characters",
             ));
         }
-        let key = hash(&[scope.as_bytes(), text]);
-        Ok(Some(Self { key, fingerprint: hash(&[body.to_string().as_bytes()]) }))
+        Ok(Some(Self::new(scope, text, &body())))
+    }
+
+    /// A key that is not from the header.
+    pub(crate) fn new(scope: &str, text: &[u8], body: &[u8]) -> Self {
+        let said = serde_json::from_slice::<Value>(body).map(|value| value.to_string().into_bytes());
+        let said = said.unwrap_or_else(|_| body.to_vec());
+        Self { key: hash(&[scope.as_bytes(), text]), fingerprint: hash(&[&said]) }
     }
 }
 
@@ -190,7 +205,7 @@ mod tests {
 
     fn key(value: &str, scope: &str, body: &Value) -> Result<Option<Key>, u16> {
         let headers = HeaderMap::from_iter([(HEADER.parse().unwrap(), value.parse().unwrap())]);
-        Key::of(&headers, scope, body).map_err(|problem| problem.status().as_u16())
+        Key::of(&headers, None, scope, || body.to_string().into_bytes()).map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
@@ -202,7 +217,7 @@ mod tests {
         assert_ne!(key("abd", "contact", &body).unwrap().unwrap().key, one.key);
         let other_body = key("abc", "contact", &json!({"a": 2})).unwrap().unwrap();
         assert!(other_body.key == one.key && other_body.fingerprint != one.fingerprint);
-        assert_eq!(Key::of(&HeaderMap::new(), "contact", &body).unwrap(), None);
+        assert_eq!(Key::of(&HeaderMap::new(), None, "contact", Vec::new).unwrap(), None);
         for bad in ["", "a b", &"x".repeat(256)] {
             assert_eq!(key(bad, "contact", &body), Err(400), "{bad}");
         }

@@ -7,7 +7,9 @@ mod body;
 mod builds;
 mod config;
 mod contact;
+mod decisions;
 mod fields;
+mod formats;
 mod health;
 mod idempotency;
 mod metrics;
@@ -17,6 +19,9 @@ mod problem;
 mod publish;
 mod rollouts;
 mod serve;
+mod stream;
+mod targets;
+mod webhook;
 
 use std::process::ExitCode;
 

@@ -66,6 +66,23 @@ impl Problem {
         self
     }
 
+    /// The same, about a part of the body: pointers to fields of the part become pointers to fields of the whole.
+    pub(crate) fn at(mut self, part: &str) -> Self {
+        for error in &mut self.errors {
+            error.pointer.insert_str(0, part);
+        }
+        self
+    }
+
+    /// The same, where the body has other fields than those that were checked: they are named in words.
+    pub(crate) fn within(mut self, pointer: &str) -> Self {
+        for error in &mut self.errors {
+            let field = std::mem::replace(&mut error.pointer, pointer.to_owned());
+            error.detail = format!("{}: {}", field.trim_start_matches('/'), error.detail).into();
+        }
+        self
+    }
+
     /// The answer's status.
     pub(crate) fn status(&self) -> StatusCode {
         self.status

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use events::{BuildFinished, CONTACTS, ContactSubmitted};
+use events::{BuildFinished, CONTACTS, ContactSubmitted, TargetChanged};
 use runtime::bus::{Bus, GroupPublisher, Limits, PublishError, Published};
 
 use crate::problem::Problem;
@@ -32,6 +32,11 @@ impl Publisher {
     /// Done means: on disk in the bus.
     pub(crate) async fn contact(&self, contact: &ContactSubmitted) -> Result<(), Problem> {
         accepted(self.contacts.publish(contact).await)
+    }
+
+    /// Done means: on disk in the bus.
+    pub(crate) async fn target(&self, changed: &TargetChanged) -> Result<(), Problem> {
+        accepted(self.bus.publish(changed, WITHIN).await)
     }
 
     /// Done means: on disk in the bus.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Digest, Event, JobName, PIPELINE, Stream, V1};
+use crate::{Digest, Event, JobName, PIPELINE, Stream, TargetName, V1};
 
 /// Names one posted build for ever. UUID version 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +90,9 @@ pub struct Forced {
     pub by: String,
     /// In the person's own words.
     pub reason: String,
+    /// Whether it is the way back to a version that was good: that is done even while the target is frozen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rollback: bool,
 }
 
 /// CI finished a build. Subject `pipeline.build.<job>`.
@@ -125,6 +128,9 @@ pub struct BuildFinished {
     /// Set where a person wants it deployed although it is older than what runs, or in quarantine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Forced>,
+    /// The only target that it is for, where a person chose one; else it is for all that take its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetName>,
     /// When the gateway took it.
     pub received_at: DateTime<Utc>,
 }

@@ -19,6 +19,9 @@ pub struct DeployRequested {
     /// Whether a person wants it although it is older than what runs, or in quarantine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forced: bool,
+    /// Whether it is the way back to a version that was good: that is done even while the target is frozen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rollback: bool,
     /// When the planner asked for it.
     pub requested_at: DateTime<Utc>,
 }

@@ -12,6 +12,7 @@ mod image;
 mod names;
 mod rollouts;
 mod streams;
+mod targets;
 mod version;
 
 pub use builds::{BuildFinished, BuildId, BuildStatus, Forced};
@@ -23,8 +24,9 @@ pub use names::{InvalidName, JobName, TargetName};
 pub use rollouts::{Diagnosis, PodDiagnosis, Progress, Rollback, RolloutChanged, RolloutState};
 pub use streams::{
     ALL_STREAMS, CONTACTS, Consumer, DEAD_LETTERS, DEPLOYS, Discard, IDEMPOTENCY, PIPELINE, ROLLOUTS, Retention,
-    Stream, contact_worker_consumer, dead_letter_subject, executor_consumer, planner_consumer,
+    Stream, TARGETS, contact_worker_consumer, dead_letter_subject, executor_consumer, planner_consumer,
 };
+pub use targets::{ClockTime, Day, Freeze, FreezeWindow, InvalidClockTime, TargetChange, TargetChanged, TargetState};
 pub use version::V1;
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -131,8 +131,22 @@ pub static IDEMPOTENCY: Stream = Stream {
     atomic_batches: false,
 };
 
+/// What is decided about each target, and how it stands. No age ends a freeze that a person has to end.
+pub static TARGETS: Stream = Stream {
+    name: "TARGETS",
+    description: "What people decided about each target, and how the deployer sees it; the last word of each counts",
+    subjects: &["target.*.freeze", "target.*.state"],
+    retention: Retention::Limits,
+    max_age: None,
+    max_messages_per_subject: Some(100),
+    max_bytes: 128 * MIB,
+    discard: Discard::New,
+    atomic_batches: false,
+};
+
 /// All of them.
-pub static ALL_STREAMS: [&Stream; 6] = [&CONTACTS, &PIPELINE, &DEPLOYS, &ROLLOUTS, &DEAD_LETTERS, &IDEMPOTENCY];
+pub static ALL_STREAMS: [&Stream; 7] =
+    [&CONTACTS, &PIPELINE, &DEPLOYS, &ROLLOUTS, &TARGETS, &DEAD_LETTERS, &IDEMPOTENCY];
 
 /// Where the dead letters of a stream go.
 pub fn dead_letter_subject(stream: &Stream) -> String {

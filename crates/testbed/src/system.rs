@@ -89,6 +89,11 @@ impl Gateway {
     pub fn ci(&self) -> http::Client {
         self.http.bearer(CI_TOKEN)
     }
+
+    /// A client with an operator's token.
+    pub fn operator(&self) -> http::Client {
+        self.http.bearer(OPERATOR_TOKEN)
+    }
 }
 
 /// How a worker is started. Each in a folder of its own.

@@ -4,6 +4,7 @@
 
 mod builds;
 mod contacts;
+mod decisions;
 mod kills;
 mod rollout_faults;
 mod visitors;

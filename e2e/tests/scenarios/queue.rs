@@ -20,7 +20,7 @@ async fn force(scene: &Scene, tag: &str) -> BuildId {
         commit: None,
         branch: None,
         url: None,
-        forced: Some(Forced { by: "ana".to_owned(), reason: "the registry was wrong".to_owned() }),
+        forced: Some(Forced { by: "ana".to_owned(), reason: "the registry was wrong".to_owned(), rollback: false }),
         received_at: chrono::Utc::now(),
     };
     let url = scene.world.shared().await.bus.nats.url();

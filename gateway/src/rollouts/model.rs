@@ -1,18 +1,23 @@
 //! The model behind the answers. Pure: events in, states out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use events::{BuildFinished, BuildId, RolloutChanged, RolloutState, TargetName};
+use planning::{Standing, Standings};
 use tokio::sync::watch;
 
 /// How many builds are kept, the newest ones. Older ones are read from the bus when somebody asks.
 const MAX_BUILDS: usize = 5_000;
 
-/// All builds that are kept. Their ids sort by age.
+/// All builds that are kept, whose ids sort by age, and all targets.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     builds: BTreeMap<BuildId, watch::Sender<Arc<BuildState>>>,
+    /// What is known of the targets.
+    pub(crate) standings: Standings,
+    /// The last verdict of each target.
+    pub(crate) last_verdicts: BTreeMap<TargetName, RolloutChanged>,
 }
 
 /// One build and its rollouts.
@@ -42,7 +47,7 @@ pub(crate) struct Transition {
 }
 
 /// How a build as a whole stands; of the terminal ones, a worse one is greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Overall {
     Pending,
@@ -53,6 +58,24 @@ pub(crate) enum Overall {
     Failed,
 }
 
+impl Overall {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Pending, Self::Running, Self::Succeeded, Self::Superseded, Self::Rejected, Self::Failed];
+
+    /// The word on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Superseded => "superseded",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl Model {
     /// CI said that a build is done.
     pub(crate) fn build(&mut self, build: BuildFinished) {
@@ -61,12 +84,38 @@ impl Model {
 
     /// A rollout changed.
     pub(crate) fn change(&mut self, change: RolloutChanged) {
+        self.standings.apply(&change);
+        if let Some(target) = change.target.as_ref().filter(|_| change.state.is_verdict()) {
+            self.last_verdicts.insert(target.clone(), change.clone());
+        }
         self.update(change.build_id, |state| state.change(change));
     }
 
     /// A build to read and to wait for.
     pub(crate) fn watch(&self, id: BuildId) -> Option<watch::Receiver<Arc<BuildState>>> {
         self.builds.get(&id).map(watch::Sender::subscribe)
+    }
+
+    /// The builds that are kept, the newest first.
+    pub(crate) fn newest_first(&self, before: Option<BuildId>) -> impl Iterator<Item = (BuildId, Arc<BuildState>)> {
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let builds = self.builds.range((Bound::Unbounded, end)).rev();
+        builds.map(|(id, state)| (*id, state.borrow().clone()))
+    }
+
+    /// What is known of a target, and its last verdict.
+    pub(crate) fn target(&self, name: &TargetName) -> Option<(Standing, Option<RolloutChanged>)> {
+        let standing = self.standings.of(name)?.clone();
+        Some((standing, self.last_verdicts.get(name).cloned()))
+    }
+
+    /// The newest build whose rollout of an image succeeded.
+    pub(crate) fn build_of(&self, image: &str) -> Option<BuildFinished> {
+        let succeeded = |state: &BuildState| {
+            let last = |rollout: &Rollout| rollout.last.image == image && rollout.last.state == RolloutState::Succeeded;
+            state.rollouts.values().any(last)
+        };
+        self.newest_first(None).find(|(_, state)| succeeded(state)).and_then(|(_, state)| state.build.clone())
     }
 
     fn update(&mut self, id: BuildId, change: impl FnOnce(&mut BuildState)) {

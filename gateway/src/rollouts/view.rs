@@ -1,7 +1,7 @@
 //! A build as `GET /api/builds/{id}` shows it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use events::{BuildFinished, BuildId, Diagnosis, Progress, RolloutState, TargetName};
+use events::{BuildFinished, BuildId, Diagnosis, Forced, Progress, Rollback, RolloutChanged, RolloutState, TargetName};
 use serde::{Serialize, Serializer};
 
 use super::model::{BuildState, Overall, Rollout, Transition};
@@ -12,6 +12,9 @@ pub(crate) struct BuildView {
     id: Option<BuildId>,
     build: Option<PostedBuild>,
     received_at: Option<Time>,
+    /// Who wanted it deployed in spite of what spoke against it, or wanted it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forced: Option<ForcedView>,
     state: Overall,
     terminal: bool,
     rollouts: Vec<RolloutView>,
@@ -32,6 +35,20 @@ struct PostedBuild {
     branch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+}
+
+/// A person's decision.
+#[derive(Clone, Debug, Serialize)]
+struct ForcedView {
+    by: String,
+    reason: String,
+    rollback: bool,
+}
+
+impl ForcedView {
+    fn of(forced: &Forced) -> Self {
+        Self { by: forced.by.clone(), reason: forced.reason.clone(), rollback: forced.rollback }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -65,7 +82,7 @@ struct TransitionView {
 
 /// A time, as RFC 3339 with milliseconds.
 #[derive(Clone, Copy, Debug)]
-struct Time(DateTime<Utc>);
+pub(crate) struct Time(pub(crate) DateTime<Utc>);
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -80,6 +97,7 @@ impl BuildView {
             id: state.id(),
             build: state.build.as_ref().map(PostedBuild::of),
             received_at: state.build.as_ref().map(|build| Time(build.received_at)),
+            forced: state.build.as_ref().and_then(|build| build.forced.as_ref()).map(ForcedView::of),
             state: state.overall(),
             terminal: state.is_terminal(),
             rollouts: state.rollouts.values().map(RolloutView::of).collect(),
@@ -115,9 +133,51 @@ impl RolloutView {
             finished_at: last.state.is_terminal().then_some(Time(last.at)),
             progress: last.progress,
             diagnosis: last.diagnosis,
-            rollback: last.rollback.map(|back| RollbackView { image: back.image, diagnosis: back.diagnosis }),
+            rollback: last.rollback.map(RollbackView::of),
             transitions: rollout.transitions.iter().map(TransitionView::of).collect(),
         }
+    }
+}
+
+/// A change of a rollout, as `GET /api/rollouts/events` tells it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ChangeView {
+    build_id: BuildId,
+    target: Option<TargetName>,
+    state: RolloutState,
+    at: Time,
+    detail: Option<String>,
+    image: String,
+    previous_image: Option<String>,
+    reason: Option<String>,
+    progress: Option<Progress>,
+    diagnosis: Option<Diagnosis>,
+    rollback: Option<RollbackView>,
+}
+
+impl ChangeView {
+    /// The view of a change.
+    pub(crate) fn of(change: &RolloutChanged) -> Self {
+        let change = change.clone();
+        Self {
+            build_id: change.build_id,
+            target: change.target,
+            state: change.state,
+            at: Time(change.at),
+            detail: change.detail,
+            image: change.image,
+            previous_image: change.previous_image,
+            reason: change.reason,
+            progress: change.progress,
+            diagnosis: change.diagnosis,
+            rollback: change.rollback.map(RollbackView::of),
+        }
+    }
+}
+
+impl RollbackView {
+    fn of(back: Rollback) -> Self {
+        Self { image: back.image, diagnosis: back.diagnosis }
     }
 }
 

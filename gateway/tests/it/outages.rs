@@ -76,7 +76,8 @@ async fn missing_streams_are_named_until_they_are_provisioned() {
     let said = Service::run(&spec, "provision").await.unwrap();
     assert_eq!(
         said,
-        "stream CONTACTS: created\nstream PIPELINE: created\nstream ROLLOUTS: created\nstream IDEMPOTENCY: created\n"
+        "stream CONTACTS: created\nstream PIPELINE: created\nstream ROLLOUTS: created\nstream TARGETS: created\n\
+         stream IDEMPOTENCY: created\n"
     );
     gateway.ready().await.unwrap();
     let again = Service::run(&spec, "provision").await.unwrap();

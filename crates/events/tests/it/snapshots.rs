@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use events::{
-    BuildFinished, BuildId, BuildStatus, ContactId, ContactSubmitted, DeployRequested, Diagnosis, Event, Forced,
-    KeyState, KeyUsed, PodDiagnosis, Progress, Rollback, RolloutChanged, RolloutState, V1,
+    BuildFinished, BuildId, BuildStatus, ClockTime, ContactId, ContactSubmitted, Day, DeployRequested, Diagnosis,
+    Event, Forced, Freeze, FreezeWindow, KeyState, KeyUsed, PodDiagnosis, Progress, Rollback, RolloutChanged,
+    RolloutState, TargetChange, TargetChanged, TargetName, TargetState, V1,
 };
 use insta::assert_json_snapshot;
 
@@ -47,6 +48,7 @@ fn build() -> BuildFinished {
         branch: Some("main".to_owned()),
         url: Some("http://jenkins.example/job/portfolio/42/".to_owned()),
         forced: None,
+        target: None,
         received_at: at(0),
     }
 }
@@ -119,8 +121,11 @@ fn build_finished() {
         (build().subject(), build().message_id()),
         ("pipeline.build.folder%2Fportfolio".to_owned(), ID.to_owned())
     );
-    let forced = Forced { by: "ana".to_owned(), reason: "the newer one is broken".to_owned() };
+    let forced = Forced { by: "ana".to_owned(), reason: "the newer one is broken".to_owned(), rollback: false };
     frozen!("build_forced", BuildFinished { forced: Some(forced), ..build() }, BuildFinished);
+    let back = Forced { by: "ana".to_owned(), reason: "v42 loses orders".to_owned(), rollback: true };
+    let back = BuildFinished { forced: Some(back), target: Some("portfolio".parse().unwrap()), ..build() };
+    frozen!("build_rollback", back, BuildFinished);
     frozen!("build_finished", build(), BuildFinished);
 }
 
@@ -132,10 +137,12 @@ fn deploy_requested() {
         target: "portfolio".parse().unwrap(),
         image: "mastereflex123/portfolio:v42-abc1234".to_owned(),
         forced: false,
+        rollback: false,
         requested_at: at(1),
     };
     assert_eq!((request.subject(), request.message_id()), ("deploy.portfolio".to_owned(), format!("{ID}.portfolio")));
-    frozen!("deploy_requested", request, DeployRequested);
+    frozen!("deploy_requested", request.clone(), DeployRequested);
+    frozen!("deploy_rollback", DeployRequested { forced: true, rollback: true, ..request }, DeployRequested);
 }
 
 #[test]
@@ -169,4 +176,37 @@ fn another_version_is_not_read_as_this_one() {
     value["v"] = 2.into();
     let error = serde_json::from_value::<BuildFinished>(value).unwrap_err().to_string();
     assert!(error.contains("payload version 2 is not known"), "{error}");
+}
+
+#[test]
+fn target_changed() {
+    let change = |change| TargetChanged { id: ID.parse().unwrap(), ..TargetChanged::new(target(), change, at(3)) };
+    let freeze = Freeze { by: "ana".to_owned(), reason: "the shop is open".to_owned(), until: Some(at(3_600)) };
+    let frozen = change(TargetChange::Frozen(freeze.clone()));
+    assert_eq!((frozen.subject(), frozen.message_id()), ("target.portfolio.freeze".to_owned(), ID.to_owned()));
+    frozen!("target_frozen", frozen, TargetChanged);
+    frozen!("target_frozen_for_good", change(TargetChange::Frozen(Freeze { until: None, ..freeze })), TargetChanged);
+    frozen!("target_resumed", change(TargetChange::Resumed { by: "ana".to_owned() }), TargetChanged);
+    let window = FreezeWindow {
+        days: vec![Day::Fri, Day::Sat],
+        from: "16:00".parse().unwrap(),
+        to: ClockTime::END,
+        zone: "Europe/Berlin".to_owned(),
+    };
+    let state = TargetState {
+        image: "docker.io/mastereflex123/portfolio".to_owned(),
+        namespace: "oriyan-portfolio".to_owned(),
+        deployment: "oriyan-portfolio-app".to_owned(),
+        container: "app".to_owned(),
+        freeze_windows: vec![window],
+        running: Some("mastereflex123/portfolio:v42-abc1234".to_owned()),
+        progress: Some(Progress { desired: 2, updated: 2, ready: 2, available: 2 }),
+    };
+    let observed = change(TargetChange::Observed(state));
+    assert_eq!(observed.subject(), "target.portfolio.state");
+    frozen!("target_observed", observed, TargetChanged);
+}
+
+fn target() -> TargetName {
+    "portfolio".parse().unwrap()
 }

@@ -117,16 +117,43 @@ impl Bus {
     /// # Errors
     /// What is wrong, in words.
     pub async fn read_all<E: Event>(&self, filter: &str) -> Result<Vec<(u64, E)>, String> {
+        let config = pull::Config { filter_subject: filter.to_owned(), ..reading() };
+        self.read::<E>(config, usize::MAX).await
+    }
+
+    /// The events of a stream behind a place in it, oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub async fn read_after<E: Event>(&self, place: u64, limit: usize) -> Result<Vec<(u64, E)>, String> {
+        let config =
+            pull::Config { deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: place + 1 }, ..reading() };
+        self.read::<E>(config, limit).await
+    }
+
+    /// The last event on a subject, and its place in the stream.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub async fn read_last<E: Event>(&self, subject: &str) -> Result<Option<(u64, E)>, String> {
+        use async_nats::jetstream::stream::LastRawMessageErrorKind as Kind;
         let broke = |error: &dyn std::fmt::Display| format!("stream {} cannot be read: {error}", E::STREAM.name);
-        let config = pull::Config {
-            filter_subject: filter.to_owned(),
-            ack_policy: async_nats::jetstream::consumer::AckPolicy::None,
-            inactive_threshold: Duration::from_secs(10),
-            ..Default::default()
-        };
+        let stream = self.jetstream.get_stream_no_info(E::STREAM.name).await.map_err(|error| broke(&error))?;
+        match stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => {
+                let event = serde_json::from_slice(&message.payload).map_err(|error| broke(&error))?;
+                Ok(Some((message.sequence, event)))
+            }
+            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(None),
+            Err(error) => Err(broke(&error)),
+        }
+    }
+
+    async fn read<E: Event>(&self, config: pull::Config, limit: usize) -> Result<Vec<(u64, E)>, String> {
+        let broke = |error: &dyn std::fmt::Display| format!("stream {} cannot be read: {error}", E::STREAM.name);
         let consumer: PullConsumer =
             self.jetstream.create_consumer_on_stream(config, E::STREAM.name).await.map_err(|error| broke(&error))?;
-        let mut left = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX);
+        let mut left = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX).min(limit);
         let mut found = Vec::with_capacity(left.min(64));
         while left > 0 {
             let batch = consumer.fetch().max_messages(left.min(256)).expires(Duration::from_secs(2)).messages();
@@ -147,22 +174,13 @@ impl Bus {
         }
         Ok(found)
     }
+}
 
-    /// The last event on a subject, and its place in the stream.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    pub async fn read_last<E: Event>(&self, subject: &str) -> Result<Option<(u64, E)>, String> {
-        use async_nats::jetstream::stream::LastRawMessageErrorKind as Kind;
-        let broke = |error: &dyn std::fmt::Display| format!("stream {} cannot be read: {error}", E::STREAM.name);
-        let stream = self.jetstream.get_stream_no_info(E::STREAM.name).await.map_err(|error| broke(&error))?;
-        match stream.get_last_raw_message_by_subject(subject).await {
-            Ok(message) => {
-                let event = serde_json::from_slice(&message.payload).map_err(|error| broke(&error))?;
-                Ok(Some((message.sequence, event)))
-            }
-            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(None),
-            Err(error) => Err(broke(&error)),
-        }
+/// A consumer that is gone soon after it was read.
+fn reading() -> pull::Config {
+    pull::Config {
+        ack_policy: async_nats::jetstream::consumer::AckPolicy::None,
+        inactive_threshold: Duration::from_secs(10),
+        ..Default::default()
     }
 }

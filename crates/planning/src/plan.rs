@@ -1,34 +1,57 @@
-//! What to do with a build: accept or reject it, target by target, with a reason. Pure.
+//! What to do with a build: accept or reject it, target by target, with a reason.
 
-use events::{BuildFinished, BuildStatus, BuildTag, ImageReference, InvalidTag, TargetName};
+use events::{BuildFinished, BuildStatus, BuildTag, FreezeWindow, ImageReference, InvalidTag, TargetName, TargetState};
 
-use crate::targets::Target;
+/// What a target takes, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The target.
+    pub name: TargetName,
+    /// The repository whose builds it takes.
+    pub image: ImageReference,
+    /// When nothing is deployed to it.
+    pub freeze_windows: Vec<FreezeWindow>,
+}
+
+impl Policy {
+    /// What the deployer told of a target; none if its repository cannot be read.
+    pub fn of(name: &TargetName, state: &TargetState) -> Option<Self> {
+        let image = state.image.parse().ok()?;
+        Some(Self { name: name.clone(), image, freeze_windows: state.freeze_windows.clone() })
+    }
+}
 
 /// What becomes of a build at one target, or at none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Decision {
+pub struct Decision {
     /// The target; none if no target takes the build.
-    pub(crate) target: Option<TargetName>,
+    pub target: Option<TargetName>,
     /// The verdict on it.
-    pub(crate) verdict: Judgement,
+    pub verdict: Judgement,
 }
 
 /// To deploy, or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Judgement {
+pub enum Judgement {
     /// Set this image.
-    Accept { image: String },
-    /// Do nothing, for this reason.
-    Reject { reason: String },
+    Accept {
+        /// With its tag, and its digest if the build has one.
+        image: String,
+    },
+    /// Do nothing.
+    Reject {
+        /// In one sentence.
+        reason: String,
+    },
 }
 
 /// Decides for every target that a build is for. There is always at least one decision, so that nobody waits for nothing.
 ///
-/// `objection` says what speaks against an image at one target; a person who forces the build overrules it.
-pub(crate) fn plan(
+/// `objection` says what speaks against an image at one target.
+pub fn plan(
     build: &BuildFinished,
-    targets: &[Target],
-    objection: impl Fn(&Target, &str) -> Option<String>,
+    targets: &[Policy],
+    objection: impl Fn(&Policy, &str) -> Option<String>,
 ) -> Vec<Decision> {
     let reject =
         |target: Option<TargetName>, reason: String| Decision { target, verdict: Judgement::Reject { reason } };
@@ -36,25 +59,33 @@ pub(crate) fn plan(
         Ok(image) => image,
         Err(error) => return vec![reject(None, format!("the image {} cannot be read: {error}", build.image))],
     };
-    let takers: Vec<_> = targets.iter().filter(|target| target.image.same_repository(&image)).collect();
+    let chosen = |target: &&Policy| build.target.as_ref().is_none_or(|name| *name == target.name);
+    let takers: Vec<_> = targets.iter().filter(|target| target.image.same_repository(&image)).filter(chosen).collect();
     if takers.is_empty() {
-        let mut known: Vec<_> = targets.iter().map(|target| target.image.name()).collect();
-        known.sort();
-        known.dedup();
-        let reason = format!("no target takes images of {}; there are targets for {}", image.name(), known.join(", "));
-        return vec![reject(None, reason)];
+        return vec![reject(None, nobody(build, &image, targets))];
     }
     let verdict = judge(build, &image);
-    let decide = |target: &&Target| {
+    let decide = |target: &&Policy| {
         let verdict = match &verdict {
-            Judgement::Accept { image } if build.forced.is_none() => {
+            Judgement::Accept { image } => {
                 objection(target, image).map_or_else(|| verdict.clone(), |reason| Judgement::Reject { reason })
             }
-            other => other.clone(),
+            Judgement::Reject { .. } => verdict.clone(),
         };
         Decision { target: Some(target.name.clone()), verdict }
     };
     takers.iter().map(decide).collect()
+}
+
+/// Why no target takes it.
+fn nobody(build: &BuildFinished, image: &ImageReference, targets: &[Policy]) -> String {
+    if let Some(name) = &build.target {
+        return format!("there is no target {name} that takes images of {}", image.name());
+    }
+    let mut known: Vec<_> = targets.iter().map(|target| target.image.name()).collect();
+    known.sort();
+    known.dedup();
+    format!("no target takes images of {}; there are targets for {}", image.name(), known.join(", "))
 }
 
 /// What holds for every target alike.
@@ -80,7 +111,7 @@ fn judge(build: &BuildFinished, image: &ImageReference) -> Judgement {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use events::{BuildId, Forced, V1};
+    use events::{BuildId, V1};
 
     use super::*;
 
@@ -97,14 +128,16 @@ mod tests {
             branch: None,
             url: None,
             forced: None,
+            target: None,
             received_at: DateTime::UNIX_EPOCH,
         }
     }
 
-    fn targets() -> Vec<Target> {
-        let target = |name: &str, image: &str| {
-            let yaml = format!("{{ name: {name}, image: {image}, namespace: n, deployment: d, container: c }}");
-            serde_saphyr::from_str(&yaml).unwrap()
+    fn targets() -> Vec<Policy> {
+        let target = |name: &str, image: &str| Policy {
+            name: name.parse().unwrap(),
+            image: image.parse().unwrap(),
+            freeze_windows: Vec::new(),
         };
         vec![target("one", "a/b"), target("two", "docker.io/a/b"), target("other", "ghcr.io/x/y")]
     }
@@ -118,21 +151,22 @@ mod tests {
                 Judgement::Reject { reason } => format!("{target} rejects: {reason}"),
             }
         };
-        let objection = |target: &Target, image: &str| {
+        let objection = |target: &Policy, image: &str| {
             (target.name.as_str() == "two" && image.contains("v1-")).then(|| "too old".to_owned())
         };
         plan(build, &targets(), objection).into_iter().map(words).collect()
     }
 
     #[test]
-    fn one_target_may_object_unless_a_person_forces_the_build() {
-        let old = build("a/b:v1-abcd");
-        assert_eq!(said(&old), ["one accepts a/b:v1-abcd", "two rejects: too old"]);
-        let forced = Some(Forced { by: "ana".to_owned(), reason: "the newer one is broken".to_owned() });
-        let forced = BuildFinished { forced, ..old };
-        assert_eq!(said(&forced), ["one accepts a/b:v1-abcd", "two accepts a/b:v1-abcd"]);
-        let failed = BuildFinished { status: BuildStatus::Failure, ..forced };
-        assert!(said(&failed)[0].starts_with("one rejects: the build ended with failure"));
+    fn one_target_may_object() {
+        assert_eq!(said(&build("a/b:v1-abcd")), ["one accepts a/b:v1-abcd", "two rejects: too old"]);
+    }
+
+    #[test]
+    fn a_build_may_be_for_one_target_alone() {
+        let only = |name: &str| BuildFinished { target: Some(name.parse().unwrap()), ..build("a/b:v2-abcd") };
+        assert_eq!(said(&only("two")), ["two accepts a/b:v2-abcd"]);
+        assert_eq!(said(&only("other")), ["- rejects: there is no target other that takes images of docker.io/a/b"]);
     }
 
     #[test]

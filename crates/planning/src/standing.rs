@@ -1,0 +1,395 @@
+//! What is known of a target from the rollouts before: the version to go back to, the versions that failed, and what waits.
+//! Pure; it is told every change of every rollout, in order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use events::{
+    BuildId, BuildTag, Freeze, FreezeWindow, ImageReference, RolloutChanged, RolloutState, TargetChange, TargetChanged,
+    TargetName, TargetState,
+};
+
+use crate::freeze::window_end;
+
+/// How many versions are remembered that failed. Older ones are refused by their age.
+const MAX_QUARANTINED: usize = 100;
+
+/// How many versions are remembered that succeeded, for the way back.
+const MAX_GOOD: usize = 20;
+
+/// All targets.
+#[derive(Clone, Debug, Default)]
+pub struct Standings(BTreeMap<TargetName, Standing>);
+
+/// One target.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// What became of its rollouts.
+    pub rollouts: Rollouts,
+    /// How the deployer sees it; none if no deployer has told.
+    pub state: Option<TargetState>,
+    /// What a person decided. It may be over; see [`Standing::frozen`].
+    pub freeze: Option<Freeze>,
+}
+
+/// What became of a target's rollouts.
+#[derive(Clone, Debug, Default)]
+pub struct Rollouts {
+    /// The images that succeeded, each version once; the last one is the last.
+    good: VecDeque<String>,
+    /// Versions that failed and have not succeeded since, and the builds that they failed with; the oldest first.
+    quarantined: VecDeque<(String, BuildId)>,
+    /// The rollouts that have no verdict yet.
+    open: BTreeMap<BuildId, (RolloutState, String)>,
+}
+
+/// An image that somebody wants on a target.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The build that it is of: it is not in its own way.
+    pub build: BuildId,
+    /// The image.
+    pub image: &'a str,
+    /// What runs there now.
+    pub running: Option<&'a str>,
+    /// The target's hours in which nothing is deployed.
+    pub freeze_windows: &'a [FreezeWindow],
+    /// A person wants it although it failed before, or is older.
+    pub forced: bool,
+    /// It is the way back.
+    pub rollback: bool,
+    /// When it is asked.
+    pub now: DateTime<Utc>,
+}
+
+impl Standings {
+    /// A rollout changed.
+    pub fn apply(&mut self, change: &RolloutChanged) {
+        if let Some(target) = &change.target {
+            self.0.entry(target.clone()).or_default().rollouts.apply(change);
+        }
+    }
+
+    /// Something changed about a target.
+    pub fn apply_target(&mut self, changed: TargetChanged) {
+        let standing = self.0.entry(changed.target).or_default();
+        match changed.change {
+            TargetChange::Frozen(freeze) => standing.freeze = Some(freeze),
+            TargetChange::Resumed { .. } => standing.freeze = None,
+            TargetChange::Observed(state) => standing.state = Some(state),
+        }
+    }
+
+    /// The log of rollouts is told anew.
+    pub fn forget_rollouts(&mut self) {
+        for standing in self.0.values_mut() {
+            standing.rollouts = Rollouts::default();
+        }
+    }
+
+    /// The log of targets is told anew.
+    pub fn forget_targets(&mut self) {
+        for standing in self.0.values_mut() {
+            (standing.state, standing.freeze) = (None, None);
+        }
+    }
+
+    /// What is known of one target.
+    pub fn of(&self, target: &TargetName) -> Option<&Standing> {
+        self.0.get(target)
+    }
+
+    /// All targets of which anything is known.
+    pub fn iter(&self) -> impl Iterator<Item = (&TargetName, &Standing)> {
+        self.0.iter()
+    }
+}
+
+impl Standing {
+    /// The freeze that a person decided, if it still holds.
+    pub fn frozen(&self, now: DateTime<Utc>) -> Option<&Freeze> {
+        self.freeze.as_ref().filter(|freeze| freeze.until.is_none_or(|until| now < until))
+    }
+
+    /// What speaks against an image.
+    pub fn objection(&self, question: &Question<'_>) -> Option<String> {
+        let frozen = || self.freeze_objection(question.freeze_windows, question.now);
+        let of_rollouts = || self.rollouts.objection(question);
+        match question {
+            Question { rollback: true, .. } => None,
+            Question { forced: true, .. } => frozen(),
+            _ => frozen().or_else(of_rollouts),
+        }
+    }
+
+    fn freeze_objection(&self, windows: &[FreezeWindow], now: DateTime<Utc>) -> Option<String> {
+        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        if let Some(freeze) = self.frozen(now) {
+            let until =
+                freeze.until.map_or_else(|| "until somebody resumes it".to_owned(), |at| format!("until {}", time(at)));
+            return Some(format!("the target is frozen by {} {until}: {}", freeze.by, freeze.reason));
+        }
+        let end = window_end(windows, now)?;
+        Some(format!("the target is frozen until {}, as each week at this time", time(end)))
+    }
+}
+
+impl Rollouts {
+    fn apply(&mut self, change: &RolloutChanged) {
+        if change.state.is_terminal() {
+            self.open.remove(&change.build_id);
+        } else {
+            self.open.insert(change.build_id, (change.state, change.image.clone()));
+        }
+        let version = version_of(&change.image);
+        if change.state == RolloutState::Succeeded {
+            self.quarantined.retain(|(failed, _)| *failed != version);
+            self.good.retain(|good| version_of(good) != version);
+            self.good.push_back(change.image.clone());
+            if self.good.len() > MAX_GOOD {
+                self.good.pop_front();
+            }
+        }
+        if change.quarantines() {
+            self.quarantined.retain(|(failed, _)| *failed != version);
+            self.quarantined.push_back((version, change.build_id));
+            if self.quarantined.len() > MAX_QUARANTINED {
+                self.quarantined.pop_front();
+            }
+        }
+    }
+
+    fn objection(&self, question: &Question<'_>) -> Option<String> {
+        let image = question.image;
+        let version = version_of(image);
+        if let Some((_, build)) = self.quarantined.iter().find(|(failed, _)| *failed == version) {
+            return Some(format!(
+                "the version failed before, with build {build}: it is in quarantine until a person forces it"
+            ));
+        }
+        let number = number_of(image)?;
+        if let Some(running) = question.running
+            && number_of(running).is_some_and(|newer| newer > number)
+            && same_repository(running, image)
+        {
+            return Some(format!("the build is older than what runs: {running}"));
+        }
+        let waiting = self.open.iter().filter(|(build, _)| **build != question.build);
+        let newer =
+            waiting.map(|(_, (_, image))| image).find(|other| number_of(other).is_some_and(|newer| newer > number));
+        newer.map(|newer| format!("the build is older than one that is about to run: {newer}"))
+    }
+
+    /// The image to go back to from `failed`: the one that last succeeded, or else the one that stood there before.
+    pub fn way_back(&self, failed: &str, previous: Option<&str>) -> Option<String> {
+        let candidates = self.good.back().map(String::as_str).into_iter().chain(previous);
+        self.first_other(candidates, failed)
+    }
+
+    /// The image that a person goes back to from `running`: the last other one that succeeded.
+    pub fn last_good_before(&self, running: &str) -> Option<String> {
+        self.first_other(self.good.iter().rev().map(String::as_str), running)
+    }
+
+    fn first_other<'a>(&self, mut candidates: impl Iterator<Item = &'a str>, left: &str) -> Option<String> {
+        let bad = |image: &str| self.quarantined.iter().any(|(failed, _)| *failed == version_of(image));
+        let left = version_of(left);
+        candidates.find(|image| version_of(image) != left && !bad(image)).map(str::to_owned)
+    }
+
+    /// Versions that are not deployed again unless a person forces them, and the builds that they failed with; the newest
+    /// first.
+    pub fn quarantined(&self) -> impl Iterator<Item = (&str, BuildId)> {
+        self.quarantined.iter().rev().map(|(version, build)| (version.as_str(), *build))
+    }
+
+    /// The builds that have no verdict yet, the oldest first.
+    pub fn open(&self) -> impl Iterator<Item = (BuildId, RolloutState, &str)> {
+        self.open.iter().map(|(build, (state, image))| (*build, *state, image.as_str()))
+    }
+}
+
+/// An image in the one form in which it is compared.
+fn version_of(image: &str) -> String {
+    image.parse::<ImageReference>().map_or_else(|_| image.to_owned(), |image| image.to_string())
+}
+
+fn number_of(image: &str) -> Option<u64> {
+    let image: ImageReference = image.parse().ok()?;
+    Some(image.tag()?.parse::<BuildTag>().ok()?.number)
+}
+
+fn same_repository(a: &str, b: &str) -> bool {
+    match (a.parse::<ImageReference>(), b.parse::<ImageReference>()) {
+        (Ok(a), Ok(b)) => a.same_repository(&b),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    struct Told(Standings, Vec<BuildId>);
+
+    impl Told {
+        fn new() -> Self {
+            Self(Standings::default(), (0..10).map(|_| BuildId::new()).collect())
+        }
+
+        /// Build number `build` of an image is in this state now.
+        fn tell(&mut self, build: usize, image: &str, state: RolloutState, was_set: bool) {
+            let mut change = RolloutChanged::first(
+                self.1[build],
+                Some("a".parse().unwrap()),
+                state,
+                image.to_owned(),
+                DateTime::UNIX_EPOCH,
+            );
+            change.generation = was_set.then_some(1);
+            self.0.apply(&change);
+        }
+
+        fn standing(&self) -> Standing {
+            self.0.of(&"a".parse().unwrap()).cloned().unwrap_or_default()
+        }
+
+        fn rollouts(&self) -> Rollouts {
+            self.standing().rollouts
+        }
+
+        fn target(&mut self, change: TargetChange) {
+            self.0.apply_target(TargetChanged::new("a".parse().unwrap(), change, DateTime::UNIX_EPOCH));
+        }
+
+        fn asked<'a>(
+            &self,
+            build: usize,
+            image: &'a str,
+            running: &'a str,
+            also: impl FnOnce(&mut Question<'a>),
+        ) -> String {
+            let mut question = Question {
+                build: self.1[build],
+                image,
+                running: Some(running),
+                freeze_windows: &[],
+                forced: false,
+                rollback: false,
+                now: DateTime::UNIX_EPOCH,
+            };
+            also(&mut question);
+            self.standing().objection(&question).unwrap_or_default()
+        }
+
+        fn objection(&self, build: usize, image: &str, running: &str) -> String {
+            self.asked(build, image, running, |_| {})
+        }
+    }
+
+    #[test]
+    fn a_version_that_failed_is_refused_until_it_succeeds() {
+        let mut told = Told::new();
+        told.tell(0, "x/y:v2-abcd", RolloutState::RolledBack, true);
+        let objection = told.objection(1, "docker.io/x/y:v2-abcd", "x/y:v1-abcd");
+        assert!(objection.starts_with(&format!("the version failed before, with build {}", told.1[0])), "{objection}");
+        assert_eq!(told.objection(1, "x/y:v2-abce", "x/y:v1-abcd"), "");
+        assert!(told.0.of(&"b".parse().unwrap()).is_none());
+        assert_eq!(told.rollouts().quarantined().next(), Some(("docker.io/x/y:v2-abcd", told.1[0])));
+        assert_eq!(told.asked(1, "x/y:v2-abcd", "x/y:v1-abcd", |question| question.forced = true), "");
+        told.tell(1, "x/y:v2-abcd", RolloutState::Succeeded, true);
+        assert_eq!(told.objection(2, "x/y:v2-abcd", "x/y:v2-abcd"), "");
+        // It was never set: nothing is known of it.
+        told.tell(2, "x/y:v3-abcd", RolloutState::Failed, false);
+        told.tell(3, "x/y:v4-abcd", RolloutState::Reverted, true);
+        assert_eq!(told.objection(4, "x/y:v3-abcd", "x/y:v2-abcd"), "");
+        assert_eq!(told.objection(4, "x/y:v4-abcd", "x/y:v2-abcd"), "");
+    }
+
+    #[test]
+    fn an_older_build_is_refused() {
+        let mut told = Told::new();
+        assert_eq!(told.objection(0, "x/y:v2-abcd", "x/y:v10-abcd"), "the build is older than what runs: x/y:v10-abcd");
+        for (image, running) in [
+            ("x/y:v2-abcd", "x/y:v2-ffff"),
+            ("x/y:v2-abcd", "x/y:latest"),
+            ("x/y:v2-abcd", "other/y:v10-abcd"),
+            ("x/y:v2-abcd", "?"),
+        ] {
+            assert_eq!(told.objection(0, image, running), "", "{image} {running}");
+        }
+        told.tell(1, "x/y:v5-abcd", RolloutState::Accepted, false);
+        let expected = "the build is older than one that is about to run: x/y:v5-abcd";
+        assert_eq!(told.objection(0, "x/y:v4-abcd", "x/y:v1-abcd"), expected);
+        assert_eq!(told.objection(1, "x/y:v5-abcd", "x/y:v1-abcd"), "", "it is not in its own way");
+        told.tell(1, "x/y:v5-abcd", RolloutState::Superseded, false);
+        assert_eq!(told.objection(0, "x/y:v4-abcd", "x/y:v1-abcd"), "");
+    }
+
+    #[test]
+    fn the_way_back_leads_to_what_is_not_known_to_be_bad() {
+        let mut told = Told::new();
+        let back = |told: &Told, failed, previous| told.rollouts().way_back(failed, previous);
+        assert_eq!(back(&told, "x/y:v3-abcd", Some("x/y:v1-abcd")).as_deref(), Some("x/y:v1-abcd"));
+        assert_eq!(back(&told, "x/y:v3-abcd", Some("docker.io/x/y:v3-abcd")), None);
+        assert_eq!(back(&told, "x/y:v3-abcd", None), None);
+        told.tell(0, "x/y:v2-abcd", RolloutState::Succeeded, true);
+        assert_eq!(back(&told, "x/y:v3-abcd", Some("x/y:v1-abcd")).as_deref(), Some("x/y:v2-abcd"));
+        assert_eq!(back(&told, "x/y:v2-abcd", Some("x/y:v1-abcd")).as_deref(), Some("x/y:v1-abcd"));
+        told.tell(1, "x/y:v2-abcd", RolloutState::Failed, true);
+        told.tell(2, "x/y:v1-abcd", RolloutState::Failed, true);
+        assert_eq!(back(&told, "x/y:v3-abcd", Some("x/y:v1-abcd")), None);
+    }
+
+    #[test]
+    fn a_person_goes_back_to_the_last_other_one_that_was_good() {
+        let mut told = Told::new();
+        let back = |told: &Told, running| told.rollouts().last_good_before(running);
+        assert_eq!(back(&told, "x/y:v1-abcd"), None);
+        for (build, image) in ["x/y:v1-abcd", "x/y:v2-abcd", "x/y:v3-abcd"].into_iter().enumerate() {
+            told.tell(build, image, RolloutState::Succeeded, true);
+        }
+        assert_eq!(back(&told, "x/y:v3-abcd").as_deref(), Some("x/y:v2-abcd"));
+        assert_eq!(back(&told, "x/y:v9-abcd").as_deref(), Some("x/y:v3-abcd"));
+        told.tell(4, "x/y:v2-abcd", RolloutState::Failed, true);
+        assert_eq!(back(&told, "x/y:v3-abcd").as_deref(), Some("x/y:v1-abcd"));
+        told.tell(5, "x/y:v1-abcd", RolloutState::Succeeded, true);
+        assert_eq!(back(&told, "x/y:v1-abcd").as_deref(), Some("x/y:v3-abcd"));
+    }
+
+    #[test]
+    fn nothing_but_the_way_back_is_deployed_to_a_frozen_target() {
+        let mut told = Told::new();
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        let freeze = Freeze { by: "ana".to_owned(), reason: "sale".to_owned(), until: Some(at(100)) };
+        told.target(TargetChange::Frozen(freeze.clone()));
+        let asked = |told: &Told, second, forced, rollback| {
+            told.asked(0, "x/y:v2-abcd", "x/y:v1-abcd", |question| {
+                (question.now, question.forced, question.rollback) = (at(second), forced, rollback);
+            })
+        };
+        let expected = "the target is frozen by ana until 1970-01-01T00:01:40Z: sale";
+        assert_eq!(asked(&told, 99, false, false), expected);
+        assert_eq!(asked(&told, 99, true, false), expected, "who forces it has to resume first");
+        assert_eq!(asked(&told, 99, true, true), "");
+        assert_eq!(asked(&told, 100, false, false), "");
+        told.target(TargetChange::Frozen(Freeze { until: None, ..freeze }));
+        assert_eq!(
+            asked(&told, 1_000_000, false, false),
+            "the target is frozen by ana until somebody resumes it: sale"
+        );
+        told.target(TargetChange::Resumed { by: "ana".to_owned() });
+        assert_eq!(asked(&told, 0, false, false), "");
+        let window = FreezeWindow {
+            days: events::Day::ALL.to_vec(),
+            from: "00:00".parse().unwrap(),
+            to: "12:00".parse().unwrap(),
+            zone: "UTC".to_owned(),
+        };
+        let windows = [window];
+        let weekly = told.asked(0, "x/y:v2-abcd", "x/y:v1-abcd", |question| question.freeze_windows = &windows);
+        assert_eq!(weekly, "the target is frozen until 1970-01-01T12:00:00Z, as each week at this time");
+    }
+}
