@@ -22,6 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::{
     admission::{self, Admission, BuildsInProgress},
     auth::Auth,
+    board::{self, Live},
     builds,
     config::Settings,
     contact,
@@ -45,6 +46,9 @@ pub(crate) struct App {
     pub(crate) builds_in_progress: BuildsInProgress,
     pub(crate) auth: Auth,
     pub(crate) jobs: Jobs,
+    pub(crate) live: Live,
+    /// Where traces are shown, with `{trace_id}`.
+    pub(crate) trace_url: Option<Arc<str>>,
     pub(crate) publisher: Publisher,
     pub(crate) rollouts: Rollouts,
     pub(crate) metrics: Metrics,
@@ -62,6 +66,8 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
         builds_in_progress: BuildsInProgress::default(),
         auth: Auth::new(settings.tokens),
         jobs: settings.jobs,
+        live: Live::new(),
+        trace_url: settings.trace_url.map(Into::into),
         publisher: Publisher::start(bus.clone(), settings.limits),
         rollouts: Rollouts::new(bus.clone()),
         metrics: Metrics::new(&registry),
@@ -71,6 +77,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     background.spawn(app.auth.clone().watch(settings.tokens_file, shutdown.clone()));
     let latches = ["builds", "rollouts", "targets"].map(|name| readiness.latch(name));
     background.spawn(app.rollouts.clone().follow(latches, shutdown.clone()));
+    background.spawn(app.live.clone().run(app.rollouts.clone(), shutdown.clone()));
     background.spawn({
         let (latch, shutdown) = (readiness.latch("streams"), shutdown.clone());
         async move { bus.watch_streams(&streams(), latch, shutdown).await }
@@ -111,6 +118,7 @@ fn router(app: Shared) -> Router {
         .route("/api/targets/{name}", get(targets::show))
         .route("/api/targets/{name}/freeze", post(targets::freeze).delete(targets::resume))
         .route("/api/targets/{name}/rollback", post(targets::roll_back))
+        .merge(board::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(

@@ -15,7 +15,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
-use events::{BuildId, TargetName};
+use events::{BuildFinished, BuildId, TargetName};
+use runtime::propagation;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -144,8 +145,9 @@ async fn accept(app: &App, caller: &Caller, message: Message, key: Option<Key>) 
 
 async fn publish(app: &App, caller: &Caller, build: Build, key: Option<Key>) -> Result<BuildId, Problem> {
     let (id, now) = (BuildId::new(), Utc::now());
+    let trace_id = propagation::trace_name(&tracing::Span::current());
     let publish = |id, received_at| {
-        let build = build.clone().received(BuildId(id), received_at);
+        let build = BuildFinished { trace_id: trace_id.clone(), ..build.clone().received(BuildId(id), received_at) };
         async move { app.publisher.build(&build).await }
     };
     let (id, _) = idempotency::once(app.publisher.bus(), key, id.0, now, publish).await?;
@@ -271,7 +273,8 @@ pub(crate) async fn force(
     Ok(Receipt::of(id).into_response())
 }
 
-fn target(fields: &mut Fields) -> Option<TargetName> {
+/// Reads the target that a decision is about.
+pub(crate) fn target(fields: &mut Fields) -> Option<TargetName> {
     let target = fields.optional_text("target")?.parse::<TargetName>();
     target.map_err(|error| fields.reject("target", error.to_string())).ok()
 }

@@ -26,6 +26,10 @@ pub(crate) struct Cli {
     #[arg(long, env, value_name = "FILE")]
     jobs_file: Option<PathBuf>,
 
+    /// Where a trace is shown: a URL with {trace_id} in it
+    #[arg(long, env, value_parser = trace_url, value_name = "URL")]
+    trace_url: Option<String>,
+
     /// How many contacts share one durable write at most; 1 writes each alone
     #[arg(long, env, default_value_t = LIMITS.group_messages, value_parser = group, value_name = "NUMBER")]
     commit_max_contacts: usize,
@@ -56,7 +60,16 @@ pub(crate) struct Settings {
     pub(crate) tokens_file: PathBuf,
     pub(crate) tokens: Tokens,
     pub(crate) jobs: Jobs,
+    pub(crate) trace_url: Option<String>,
     pub(crate) limits: Limits,
+}
+
+fn trace_url(text: &str) -> Result<String, String> {
+    let http = text.starts_with("http://") || text.starts_with("https://");
+    if http && text.contains("{trace_id}") {
+        return Ok(text.to_owned());
+    }
+    Err(format!("'{text}' is not allowed, write a URL such as http://jaeger:16686/trace/{{trace_id}}"))
 }
 
 fn group(text: &str) -> Result<usize, String> {
@@ -89,6 +102,13 @@ impl Cli {
             in_progress: self.max_contacts_in_progress,
             ..LIMITS
         };
-        Ok(Settings { listen_addr: self.listen_addr, tokens_file: file, tokens, jobs, limits })
+        Ok(Settings {
+            listen_addr: self.listen_addr,
+            tokens_file: file,
+            tokens,
+            jobs,
+            trace_url: self.trace_url.clone(),
+            limits,
+        })
     }
 }

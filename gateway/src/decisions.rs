@@ -128,6 +128,7 @@ fn rollback_build(
         url: None,
         forced: None,
         target: None,
+        trace_id: None,
         received_at: Utc::now(),
     });
     // The image names its digest if it has one.

@@ -52,6 +52,7 @@ impl Build {
             url,
             forced: None,
             target: None,
+            trace_id: None,
             received_at,
         }
     }

@@ -3,6 +3,7 @@
 mod admission;
 mod app;
 mod auth;
+mod board;
 mod body;
 mod builds;
 mod config;

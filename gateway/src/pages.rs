@@ -59,19 +59,19 @@ struct ThanksPage;
 
 /// `GET /`: the contact page.
 pub(crate) async fn contact() -> Response {
-    page(StatusCode::OK, &ContactPage { input: Input::default(), problem: None })
+    page(StatusCode::OK, &ContactPage { input: Input::default(), problem: None }, POLICY)
 }
 
 /// The contact is on disk.
 pub(crate) fn thanks() -> Response {
-    page(StatusCode::ACCEPTED, &ThanksPage)
+    page(StatusCode::ACCEPTED, &ThanksPage, POLICY)
 }
 
 /// The contact was not accepted: the form again, with what was typed and what is wrong.
 pub(crate) fn refused(input: Input, problem: Problem) -> Response {
     let status = problem.status();
     let retry_after = problem.clone().into_response().headers_mut().remove(header::RETRY_AFTER);
-    let mut response = page(status, &ContactPage { input, problem: Some(problem) });
+    let mut response = page(status, &ContactPage { input, problem: Some(problem) }, POLICY);
     if let Some(value) = retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }
@@ -90,11 +90,12 @@ pub(crate) async fn style() -> Response {
     (headers, STYLE).into_response()
 }
 
-fn page(status: StatusCode, template: &impl Template) -> Response {
+/// A page with what its policy allows.
+pub(crate) fn page(status: StatusCode, template: &impl Template, policy: &'static str) -> Response {
     match template.render() {
         Ok(html) => {
             let headers = [
-                (header::CONTENT_SECURITY_POLICY, POLICY),
+                (header::CONTENT_SECURITY_POLICY, policy),
                 (header::REFERRER_POLICY, "no-referrer"),
                 (header::CACHE_CONTROL, "no-store"),
                 (HeaderName::from_static("x-content-type-options"), "nosniff"),

@@ -9,7 +9,7 @@ mod view;
 use feed::Feed;
 pub(crate) use feed::Subscription;
 pub(crate) use list::{Filter, Page};
-pub(crate) use model::{BuildState, Model, Overall, Rollout};
+pub(crate) use model::{BuildState, Model, Overall, Rollout, Transition};
 pub(crate) use view::{BuildView, ChangeView, Time};
 
 use std::{
@@ -218,9 +218,7 @@ impl Watched {
 
     /// Waits until it has changed since it was last read. False if it never will.
     pub(crate) async fn changed(&mut self) -> bool {
-        let changed = self.0.changed().await.is_ok();
-        self.0.mark_unchanged();
-        changed
+        self.0.changed().await.is_ok()
     }
 }
 

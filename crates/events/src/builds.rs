@@ -131,6 +131,9 @@ pub struct BuildFinished {
     /// The only target that it is for, where a person chose one; else it is for all that take its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetName>,
+    /// The trace in which it came, as W3C Trace Context writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// When the gateway took it.
     pub received_at: DateTime<Utc>,
 }

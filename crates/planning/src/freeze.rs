@@ -12,9 +12,21 @@ pub fn is_zone(name: &str) -> bool {
     TimeZone::get(name).is_ok()
 }
 
-/// When the freeze ends that holds at `now`, if one of the windows does. Windows that follow each other count as one.
-pub fn window_end(windows: &[FreezeWindow], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// A freeze window that is open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenWindow {
+    /// When it ends.
+    pub until: DateTime<Utc>,
+    /// The same on the clock of its zone: `Mon 06:00`.
+    pub local: String,
+    /// That zone.
+    pub zone: String,
+}
+
+/// The freeze that holds at `now`, if one of the windows is open. Windows that follow each other count as one.
+pub fn open_window(windows: &[FreezeWindow], now: DateTime<Utc>) -> Option<OpenWindow> {
     let now = Timestamp::from_second(now.timestamp()).ok()?;
+    let open = windows.iter().find(|window| end_of(window, now).is_some())?;
     let mut end = windows.iter().filter_map(|window| end_of(window, now)).max()?;
     for _ in 0..MAX_CHAIN {
         match windows.iter().filter_map(|window| end_of(window, end)).max() {
@@ -22,7 +34,8 @@ pub fn window_end(windows: &[FreezeWindow], now: DateTime<Utc>) -> Option<DateTi
             _ => break,
         }
     }
-    DateTime::from_timestamp(end.as_second(), 0)
+    let local = end.to_zoned(TimeZone::get(&open.zone).ok()?).strftime("%a %H:%M").to_string();
+    Some(OpenWindow { until: DateTime::from_timestamp(end.as_second(), 0)?, local, zone: open.zone.clone() })
 }
 
 /// When this window ends, if `now` is in it. It began on the day of `now`, or on the day before.
@@ -67,8 +80,8 @@ mod tests {
     }
 
     fn end(windows: &[FreezeWindow], now: &str) -> Option<String> {
-        let end = window_end(windows, now.parse().unwrap());
-        end.map(|end| end.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+        let open = open_window(windows, now.parse().unwrap());
+        open.map(|open| open.until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
     }
 
     #[test]
@@ -98,6 +111,13 @@ mod tests {
         assert_eq!(end(&windows, "2026-11-27T05:00:00Z"), None);
         let whole_day = [window(&[Day::Sun], "09:00", "09:00", "UTC")];
         assert_eq!(end(&whole_day, "2026-11-30T08:59:00Z").as_deref(), Some("2026-11-30T09:00:00Z"));
+    }
+
+    #[test]
+    fn its_end_is_told_on_its_own_clock() {
+        let windows = [window(&[Day::Fri], "16:00", "18:30", "Europe/Berlin")];
+        let open = open_window(&windows, "2026-11-27T15:00:00Z".parse().unwrap()).unwrap();
+        assert_eq!((&*open.local, &*open.zone), ("Fri 18:30", "Europe/Berlin"));
     }
 
     #[test]

@@ -7,6 +7,6 @@ mod freeze;
 mod plan;
 mod standing;
 
-pub use freeze::{is_zone, window_end};
+pub use freeze::{OpenWindow, is_zone, open_window};
 pub use plan::{Decision, Judgement, Policy, plan};
 pub use standing::{Question, Rollouts, Standing, Standings};

@@ -129,6 +129,7 @@ mod tests {
             url: None,
             forced: None,
             target: None,
+            trace_id: None,
             received_at: DateTime::UNIX_EPOCH,
         }
     }

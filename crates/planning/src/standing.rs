@@ -9,7 +9,7 @@ use events::{
     TargetName, TargetState,
 };
 
-use crate::freeze::window_end;
+use crate::freeze::open_window;
 
 /// How many versions are remembered that failed. Older ones are refused by their age.
 const MAX_QUARANTINED: usize = 100;
@@ -30,6 +30,8 @@ pub struct Standing {
     pub state: Option<TargetState>,
     /// What a person decided. It may be over; see [`Standing::frozen`].
     pub freeze: Option<Freeze>,
+    /// When it was decided.
+    pub frozen_at: Option<DateTime<Utc>>,
 }
 
 /// What became of a target's rollouts.
@@ -74,8 +76,10 @@ impl Standings {
     pub fn apply_target(&mut self, changed: TargetChanged) {
         let standing = self.0.entry(changed.target).or_default();
         match changed.change {
-            TargetChange::Frozen(freeze) => standing.freeze = Some(freeze),
-            TargetChange::Resumed { .. } => standing.freeze = None,
+            TargetChange::Frozen(freeze) => {
+                (standing.freeze, standing.frozen_at) = (Some(freeze), Some(changed.at));
+            }
+            TargetChange::Resumed { .. } => (standing.freeze, standing.frozen_at) = (None, None),
             TargetChange::Observed(state) => standing.state = Some(state),
         }
     }
@@ -90,7 +94,7 @@ impl Standings {
     /// The log of targets is told anew.
     pub fn forget_targets(&mut self) {
         for standing in self.0.values_mut() {
-            (standing.state, standing.freeze) = (None, None);
+            (standing.state, standing.freeze, standing.frozen_at) = (None, None, None);
         }
     }
 
@@ -129,8 +133,8 @@ impl Standing {
                 freeze.until.map_or_else(|| "until somebody resumes it".to_owned(), |at| format!("until {}", time(at)));
             return Some(format!("the target is frozen by {} {until}: {}", freeze.by, freeze.reason));
         }
-        let end = window_end(windows, now)?;
-        Some(format!("the target is frozen until {}, as each week at this time", time(end)))
+        let open = open_window(windows, now)?;
+        Some(format!("the target is frozen until {}, as each week at this time", time(open.until)))
     }
 }
 

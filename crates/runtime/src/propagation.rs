@@ -39,6 +39,12 @@ pub fn trace_id(span: &Span) -> TraceId {
     span.context().span().span_context().trace_id()
 }
 
+/// The id of the trace a span belongs to, if it belongs to one.
+pub fn trace_name(span: &Span) -> Option<String> {
+    let id = trace_id(span);
+    (id != TraceId::INVALID).then(|| id.to_string())
+}
+
 /// Whether a span belongs to a trace, of which nothing is recorded.
 pub fn is_unrecorded(span: &Span) -> bool {
     let context = span.context();

@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use serde_json::Value;
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(100);
 
 /// Keeps its connections. Clones share them.
 #[derive(Clone, Debug)]
@@ -80,17 +84,39 @@ impl Client {
     /// # Errors
     /// No answer came.
     pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> anyhow::Result<Answer> {
+        let exchange = async {
+            let response = self.begin(method, path, body.into()).await?;
+            let (head, body) = response.into_parts();
+            Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+        };
+        tokio::time::timeout(LIMIT, exchange).await.context("no answer within 100 s")?
+    }
+
+    /// The status alone, of an answer that may not end.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn status(&self, method: Method, path: &str, body: impl Into<Bytes>) -> anyhow::Result<StatusCode> {
+        let begun = tokio::time::timeout(LIMIT, self.begin(method, path, body.into()));
+        Ok(begun.await.context("no answer within 100 s")??.status())
+    }
+
+    /// Listens to Server-Sent Events.
+    ///
+    /// # Errors
+    /// No answer came, or another than 200.
+    pub async fn listen(&self, path: &str) -> anyhow::Result<Events> {
+        let response = self.begin(Method::GET, path, Bytes::new()).await?;
+        anyhow::ensure!(response.status() == StatusCode::OK, "{path} answered {}", response.status());
+        Ok(Events { body: response.into_body(), text: Vec::new() })
+    }
+
+    async fn begin(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Response<Incoming>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
         }
-        let request = request.body(Full::new(body.into()))?;
-        let exchange = async {
-            let response = self.pool.request(request).await?;
-            let (head, body) = response.into_parts();
-            Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
-        };
-        tokio::time::timeout(Duration::from_secs(100), exchange).await.context("no answer within 100 s")?
+        Ok(self.pool.request(request.body(Full::new(body))?).await?)
     }
 
     /// GET.
@@ -115,5 +141,69 @@ impl Client {
     /// No answer came.
     pub async fn post_json(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         self.post(path, "application/json", body.to_string()).await
+    }
+}
+
+/// Server-Sent Events, as they come.
+#[derive(Debug)]
+pub struct Events {
+    body: Incoming,
+    text: Vec<u8>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// Its `id`.
+    pub id: String,
+    /// Its `event`; empty if it has none.
+    pub event: String,
+    /// Its `data`.
+    pub data: String,
+}
+
+impl Events {
+    /// The next one that has data; none at the end.
+    ///
+    /// # Errors
+    /// The connection broke, or nothing came for 30 seconds.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        loop {
+            if let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<_> = self.text.drain(..end + 2).collect();
+                let event = Event::of(&String::from_utf8_lossy(&block));
+                if !event.data.is_empty() {
+                    return Ok(Some(event));
+                }
+                continue;
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(30), self.body.frame());
+            let Some(frame) = frame.await.context("silent for 30 s")? else { return Ok(None) };
+            if let Ok(data) = frame?.into_data() {
+                self.text.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+impl Event {
+    fn of(block: &str) -> Self {
+        let mut event = Self::default();
+        for line in block.lines() {
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match name {
+                "id" => value.clone_into(&mut event.id),
+                "event" => value.clone_into(&mut event.event),
+                "data" => {
+                    if !event.data.is_empty() {
+                        event.data.push('\n');
+                    }
+                    event.data.push_str(value);
+                }
+                _ => {}
+            }
+        }
+        event
     }
 }

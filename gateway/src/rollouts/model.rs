@@ -103,6 +103,18 @@ impl Model {
         builds.map(|(id, state)| (*id, state.borrow().clone()))
     }
 
+    /// A build, if it is kept.
+    pub(crate) fn find(&self, id: BuildId) -> Option<Arc<BuildState>> {
+        self.builds.get(&id).map(|state| state.borrow().clone())
+    }
+
+    /// A build and its rollout on a target, if they are kept.
+    pub(crate) fn rollout(&self, id: BuildId, target: &TargetName) -> Option<(Arc<BuildState>, Rollout)> {
+        let build = self.find(id)?;
+        let rollout = build.rollouts.get(&Some(target.clone()))?.clone();
+        Some((build, rollout))
+    }
+
     /// What is known of a target, and its last verdict.
     pub(crate) fn target(&self, name: &TargetName) -> Option<(Standing, Option<RolloutChanged>)> {
         let standing = self.standings.of(name)?.clone();

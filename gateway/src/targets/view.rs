@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use events::{BuildId, FreezeWindow, Progress, RolloutChanged, RolloutState, TargetName};
-use planning::{Standing, window_end};
+use planning::{Standing, open_window};
 use serde::Serialize;
 
 use crate::{decisions, rollouts::Time};
@@ -109,8 +109,8 @@ impl FreezeView {
             let (by, reason) = (Some(freeze.by.clone()), freeze.reason.clone());
             return Some(Self { by, reason, until: freeze.until.map(Time) });
         }
-        let end = window_end(&standing.state.as_ref()?.freeze_windows, now)?;
-        Some(Self { by: None, reason: "a freeze window of each week".to_owned(), until: Some(Time(end)) })
+        let open = open_window(&standing.state.as_ref()?.freeze_windows, now)?;
+        Some(Self { by: None, reason: "a freeze window of each week".to_owned(), until: Some(Time(open.until)) })
     }
 }
 

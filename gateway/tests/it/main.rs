@@ -8,4 +8,5 @@ mod lifecycle;
 mod outages;
 mod overload;
 mod rolling;
+mod who_may;
 mod world;

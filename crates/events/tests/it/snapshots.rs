@@ -49,6 +49,7 @@ fn build() -> BuildFinished {
         url: Some("http://jenkins.example/job/portfolio/42/".to_owned()),
         forced: None,
         target: None,
+        trace_id: None,
         received_at: at(0),
     }
 }
