@@ -86,7 +86,8 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     readiness.started();
 
     tracing::info!("serving on http://{}", listener.local_addr()?);
-    serve::serve(listener, router(app), &shutdown).await;
+    let connections = app.metrics.connections.clone();
+    serve::serve(listener, router(app), &connections, &shutdown).await;
     background.wait().await;
     Ok(())
 }

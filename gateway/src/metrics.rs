@@ -1,6 +1,6 @@
 //! The gateway's metrics.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGaugeVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use runtime::metrics::register;
 
 /// What the gateway counts and times.
@@ -10,6 +10,8 @@ pub(crate) struct Metrics {
     pub(crate) http_duration: HistogramVec,
     /// Requests in progress, by method and route.
     pub(crate) http_active: IntGaugeVec,
+    /// Connections that are open.
+    pub(crate) connections: IntGauge,
     /// Contacts that were answered with 202.
     pub(crate) contacts_accepted: IntCounter,
     /// Builds that were answered with 202.
@@ -31,6 +33,10 @@ impl Metrics {
         Self {
             http_duration: register(registry, duration),
             http_active: register(registry, IntGaugeVec::new(active, &["http_request_method", "http_route"])),
+            connections: register(
+                registry,
+                IntGauge::new("http_server_active_connections", "Connections that are open"),
+            ),
             contacts_accepted: register(
                 registry,
                 IntCounter::new("contacts_accepted_total", "Contacts that were answered with 202"),

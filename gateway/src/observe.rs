@@ -71,11 +71,11 @@ pub(crate) async fn observe(State(app): State<Shared>, request: Request, next: N
     response
 }
 
-/// Counts a request as long as it is in progress, also one whose client goes away.
-struct Active(IntGauge);
+/// Counts something as long as it lives, also a request whose client goes away.
+pub(crate) struct Active(IntGauge);
 
 impl Active {
-    fn begin(gauge: IntGauge) -> Self {
+    pub(crate) fn begin(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }

@@ -96,7 +96,8 @@ pub(crate) fn page(status: StatusCode, template: &impl Template, policy: &'stati
         Ok(html) => {
             let headers = [
                 (header::CONTENT_SECURITY_POLICY, policy),
-                (header::REFERRER_POLICY, "no-referrer"),
+                // With `no-referrer`, browsers would not say where a form was sent from.
+                (header::REFERRER_POLICY, "same-origin"),
                 (header::CACHE_CONTROL, "no-store"),
                 (HeaderName::from_static("x-content-type-options"), "nosniff"),
             ];

@@ -8,11 +8,15 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use prometheus::IntGauge;
 use runtime::shutdown::Shutdown;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_io_timeout::TimeoutStream;
+
+use crate::observe::Active;
 
 /// How many connections are served at once. More wait in the kernel's queue, which is bounded too.
 const MAX_CONNECTIONS: usize = 4_096;
@@ -22,6 +26,9 @@ const BACKLOG: u32 = 4_096;
 
 /// How long a client may take for the head of a request, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a client may take nothing of what it is sent. One that listens to events and does not read them is cut off.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many requests of one HTTP/2 connection are served at once.
 const MAX_STREAMS: u32 = 128;
@@ -38,7 +45,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until the shutdown begins, then until every request that was begun is answered.
-pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: &Shutdown) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, open: &IntGauge, shutdown: &Shutdown) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder
@@ -56,12 +63,15 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: &Shut
         };
         let Some((stream, place)) = accepted else { continue };
         let service = TowerToHyperService::new(router.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
         let connection = graceful.watch(connection);
+        let open = Active::begin(open.clone());
         tokio::spawn(async move {
             // Why a client went away is its own affair.
             let _ = connection.await;
-            drop(place);
+            drop((place, open));
         });
     }
     drop(listener);

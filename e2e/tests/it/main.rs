@@ -5,6 +5,7 @@
 mod builds;
 mod contacts;
 mod decisions;
+mod formats;
 mod kills;
 mod rollout_faults;
 mod visitors;

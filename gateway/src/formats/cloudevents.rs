@@ -8,7 +8,7 @@ use events::{BuildFinished, Event as _};
 use serde_json::Value;
 
 use super::{
-    EventId, Jobs, Message, Said,
+    Build, EventId, Jobs, Message, Said,
     cdevents::{self, Sender},
     native, one, unreadable, wrong,
 };
@@ -54,11 +54,14 @@ fn batch(body: &[u8], jobs: &Jobs) -> Result<Message, Problem> {
     if events.is_empty() || events.len() > MAX_BATCH {
         return Err(wrong("", format!("a batch has 1 to {MAX_BATCH} events, this one has {}", events.len())));
     }
-    let mut builds = Vec::with_capacity(events.len());
+    let mut builds: Vec<(Build, EventId)> = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
         let at = format!("/{index}");
         let event = structured(event, &at)?;
         let said = said(&event.r#type, event.data, &format!("{at}/data"), jobs);
+        if builds.iter().any(|(_, other)| *other == event.id) {
+            return Err(wrong(at, "the same source and id as another event of the batch"));
+        }
         match said? {
             Said::Build(build) => builds.push((build, event.id)),
             Said::Ignored(_) => {}

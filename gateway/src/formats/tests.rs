@@ -114,6 +114,15 @@ fn a_batch_is_taken_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_batch_names_each_event_once() {
+    let headers = headers("cloudevents-batch-three.headers");
+    let mut batch: Value = serde_json::from_slice(&file("cloudevents-batch-three.body")).unwrap();
+    batch[2]["id"] = batch[1]["id"].clone();
+    let answer = said(read(&headers, batch.to_string().as_bytes(), &Jobs::parse(JOBS).unwrap()));
+    assert!(answer.ends_with(" /2 the same source and id as another event of the batch"), "{answer}");
+}
+
+#[test]
 fn the_plugin_of_jenkins_is_read_as_java_writes_it() {
     let with_status = |name: &str| hooked(&format!("cdevents-plugin-with-status-finished-{name}"), JOBS);
     assert_eq!(with_status("success"), FINISHED);

@@ -5,6 +5,7 @@
 mod bad_input;
 mod idempotency;
 mod lifecycle;
+mod listening;
 mod outages;
 mod overload;
 mod rolling;

@@ -134,6 +134,8 @@ pub(crate) struct Quarantined {
 pub(crate) struct Summary {
     /// In the order of what is worst.
     pub(crate) chips: Vec<Chip>,
+    /// Of how many targets: only of some can it be said that nothing is wrong.
+    pub(crate) total: usize,
     /// For the browser's tab.
     pub(crate) title: String,
 }
@@ -226,6 +228,6 @@ impl Summary {
         .flatten()
         .collect();
         let title = chips.first().map_or_else(|| "Rollouts".to_owned(), |chip| format!("{} – Rollouts", chip.text));
-        Self { chips, title }
+        Self { chips, total: targets.len(), title }
     }
 }

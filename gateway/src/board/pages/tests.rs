@@ -227,5 +227,5 @@ fn the_summary_counts_what_needs_a_look() {
     let summary = Summary::of(&targets);
     assert_eq!(summary.title, "2 failed – Rollouts");
     assert_eq!(summary.chips.iter().map(|chip| &*chip.text).collect::<Vec<_>>(), ["2 failed", "1 frozen"]);
-    assert_eq!(Summary::of(&[]), Summary { chips: Vec::new(), title: "Rollouts".to_owned() });
+    assert_eq!(Summary::of(&[]), Summary { chips: Vec::new(), total: 0, title: "Rollouts".to_owned() });
 }
