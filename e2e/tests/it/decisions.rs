@@ -90,11 +90,11 @@ async fn a_build_that_is_older_is_rejected_until_an_operator_forces_it() {
     let world = Builds::start(cluster().await, "older", "60s").await;
     world.verdict(&world.post("v5-abc1234").await).await;
     world.target_once("what runs", |target| target["running"] == image("v5-abc1234")).await;
-    let would = world.dry_run("v4-abc1234").await;
+    let told = world.dry_run("v4-abc1234").await;
     let id = world.post("v4-abc1234").await;
     let build = world.verdict(&id).await;
     assert_eq!(build["state"], "rejected", "{build:#}");
-    assert_eq!(would, json!({"target": "portfolio", "decision": "reject", "image": null, "reason": reason(&build)}));
+    assert_eq!(told, json!({"target": "portfolio", "decision": "reject", "image": null, "reason": reason(&build)}));
     let path = format!("/api/builds/{id}/force");
     let answer = world.decide(&path, &json!({"reason": "v5 is slow", "target": "portfolio"})).await;
     let forced = world.verdict(answer.json()["id"].as_str().unwrap()).await;

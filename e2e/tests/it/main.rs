@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod builds;
+mod ci_deploy;
 mod contacts;
 mod decisions;
 mod formats;

@@ -21,6 +21,8 @@ async fn force(scene: &Scene, tag: &str) -> BuildId {
         branch: None,
         url: None,
         forced: Some(Forced { by: "ana".to_owned(), reason: "the registry was wrong".to_owned(), rollback: false }),
+        target: None,
+        trace_id: None,
         received_at: chrono::Utc::now(),
     };
     let url = scene.world.shared().await.bus.nats.url();

@@ -86,7 +86,7 @@ fn target(model: &Model, name: &TargetName, standing: &Standing, now: DateTime<U
             .map(|(image, build)| Quarantined {
                 image: Image::of(image),
                 build: build_ref(model, build),
-                cause: model.rollout(build, name).and_then(|(_, rollout)| cause(&rollout.last)).unwrap_or_default(),
+                cause: word(model, build, name),
             })
             .collect(),
         back: decisions::way_back(standing).map(|image| Image::of(&image)),
@@ -270,6 +270,12 @@ fn diagnosis(diagnosis: &events::Diagnosis) -> build::Diagnosis {
         pods: diagnosis.pods.iter().map(pod).collect(),
         events: diagnosis.events.clone(),
     }
+}
+
+/// Why a build failed on a target, in one word.
+fn word(model: &Model, build: BuildId, target: &TargetName) -> String {
+    let rollout = model.rollout(build, target);
+    rollout.and_then(|(_, rollout)| rollout.last.diagnosis).map(|diagnosis| diagnosis.cause).unwrap_or_default()
 }
 
 /// Why it ended so, or what is wrong so far, in one sentence.

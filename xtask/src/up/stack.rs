@@ -9,7 +9,7 @@ use std::{
 
 use testbed::{
     Gateway, Mongo, Nats, Service, free_port, http,
-    system::{self, CI_TOKEN},
+    system::{self, CI_TOKEN, OPERATOR_TOKEN},
 };
 
 use super::cluster::Kubernetes;
@@ -92,7 +92,7 @@ impl Stack {
         let url = &self.gateway.url;
         let auth = format!("-H 'Authorization: Bearer {CI_TOKEN}'");
         say(&format!(
-            "\n  Kubernetes     KUBECONFIG={}\n  token of CI    {CI_TOKEN}\n\n  \
+            "\n  Kubernetes     KUBECONFIG={}\n  board          {url}/rollouts, sign in with {OPERATOR_TOKEN}\n  token of CI    {CI_TOKEN}\n\n  \
              curl -s {url}/api/builds {auth} -H 'Content-Type: application/json' \\\n    \
              -d '{{\"job\": \"portfolio\", \"number\": 42, \"status\": \"success\", \"image\": \"mastereflex123/portfolio:v42-abc1234\"}}'\n  \
              curl -s '{url}/api/builds/ID?wait=30s' {auth}\n",
