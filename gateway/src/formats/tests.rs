@@ -184,3 +184,105 @@ fn an_unknown_version_is_told_with_those_that_are_known() {
         assert!(answer.starts_with("422: ") && answer.contains(&expected), "{answer}");
     }
 }
+
+/// Whatever is sent: it is read, or refused with a reason, and never a mistake of ours.
+mod anything {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EXAMPLES: [&str; 8] = [
+        "native.json",
+        "cdevents-0.1.2-artifact-published-oci.json",
+        "cdevents-0.4.1-artifact-published-oci.json",
+        "cdevents-0.5.1-pipelinerun-finished-success.json",
+        "cdevents-plugin-with-status-finished-success.body",
+        "cloudevents-batch-three.body",
+        "cloudevents-binary-artifact-0.4.1.body",
+        "cloudevents-structured-data-base64.body",
+    ];
+
+    const TEXTS: [&str; 8] =
+        ["", "x", "dev.cdevents.artifact.published.0.2.0", "pkg:oci/a@sha256%3A1", "0.9", "1.0", "\u{0}", "🙂"];
+
+    const TYPES: [&str; 3] = ["application/json", "application/cloudevents+json", "application/cloudevents-batch+json"];
+
+    /// An example with some bytes put in place of others.
+    fn spoiled() -> impl Strategy<Value = Vec<u8>> {
+        let change = (any::<prop::sample::Index>(), 0..40_usize, prop::collection::vec(any::<u8>(), 0..20));
+        (prop::sample::select(&EXAMPLES[..]), prop::collection::vec(change, 1..6)).prop_map(|(name, changes)| {
+            let mut bytes = file(name);
+            for (at, length, new) in changes {
+                let at = at.index(bytes.len().max(1)).min(bytes.len());
+                let end = (at + length).min(bytes.len());
+                bytes.splice(at..end, new);
+            }
+            bytes
+        })
+    }
+
+    /// An example with one of its values put in place of another, which leaves it JSON.
+    fn mixed() -> impl Strategy<Value = Vec<u8>> {
+        let value = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            prop::sample::select(&TEXTS[..]).prop_map(Value::from),
+            ".{0,40}".prop_map(Value::from),
+            Just(serde_json::json!({})),
+            Just(serde_json::json!([1, [2], {"a": 3}])),
+        ];
+        let place = prop::collection::vec(any::<prop::sample::Index>(), 1..6);
+        (prop::sample::select(&EXAMPLES[..4]), place, value).prop_map(|(name, places, value)| {
+            let mut whole: Value = serde_json::from_slice(&file(name)).unwrap();
+            let mut pointer = String::new();
+            for place in places {
+                let Some(Value::Object(fields)) = whole.pointer(&pointer) else { break };
+                let Some(name) = fields.keys().nth(place.index(fields.len().max(1))) else { break };
+                pointer.push_str(&format!("/{name}"));
+            }
+            if let Some(at) = whole.pointer_mut(&pointer) {
+                *at = value;
+            }
+            whole.to_string().into_bytes()
+        })
+    }
+
+    fn judge(body: &[u8], content_type: &str, binary: bool) {
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(content_type).unwrap())]);
+        if binary {
+            let attributes = [
+                ("ce-specversion", "1.0"),
+                ("ce-id", "1"),
+                ("ce-source", "a/%ff"),
+                ("ce-type", "dev.cdevents.artifact.published.0.2.0"),
+            ];
+            headers.extend(
+                attributes.map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value))),
+            );
+        }
+        let jobs = Jobs::parse(JOBS).unwrap();
+        for result in [read(&headers, body, &jobs), read_hook(&headers, body, &jobs)] {
+            if let Err(problem) = result {
+                assert!(problem.status().is_client_error(), "{}", problem.detail());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bytes(body in prop::collection::vec(any::<u8>(), 0..200), kind in 0..3_usize, binary: bool) {
+            judge(&body, TYPES[kind], binary);
+        }
+
+        #[test]
+        fn spoiled_examples(body in spoiled(), kind in 0..3_usize, binary: bool) {
+            judge(&body, TYPES[kind], binary);
+        }
+
+        #[test]
+        fn mixed_examples(body in mixed(), kind in 0..3_usize, binary: bool) {
+            judge(&body, TYPES[kind], binary);
+        }
+    }
+}
