@@ -17,6 +17,8 @@ use crate::{
 /// when it is back.
 pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, process: Process) -> anyhow::Result<()> {
     let Process { bus, readiness, registry, shutdown, .. } = process;
+    // Shared by all who need them: there may be hundreds.
+    let targets: Vec<Arc<Target>> = targets.into_iter().map(Arc::new).collect();
     let cluster = Cluster::open(&targets).await?;
     let metrics = Metrics::new(&registry);
     let consumers = ConsumerMetrics::new(&registry, "deployer");
@@ -29,12 +31,12 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
         bus: bus.clone(),
         cluster: cluster.clone(),
         history: history.clone(),
-        targets: Arc::new(targets.clone()),
+        targets: targets.clone(),
         metrics: metrics.clone(),
     };
     {
         let (bus, backlogs, metrics, shutdown) =
-            (bus.clone(), all_consumers(&targets), consumers.clone(), shutdown.clone());
+            (bus.clone(), all_consumers(targets.iter().map(AsRef::as_ref)), consumers.clone(), shutdown.clone());
         tasks.spawn(async move { bus.watch_backlog(&backlogs, &metrics, &shutdown).await });
     }
     let consume = |consumer: Consumer| (bus.clone(), consumer, consumers.clone(), shutdown.clone());
@@ -50,7 +52,7 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
             cluster: cluster.clone(),
             history: history.clone(),
             prober: prober.clone(),
-            target: Arc::new(target),
+            target,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
             gateway_url: gateway_url.clone(),
@@ -91,7 +93,7 @@ fn streams() -> [&'static Stream; 5] {
     [&PIPELINE, &DEPLOYS, &ROLLOUTS, &TARGETS, &DEAD_LETTERS]
 }
 
-fn all_consumers(targets: &[Target]) -> Vec<Consumer> {
-    let executors = targets.iter().map(|target| executor_consumer(&target.name));
+fn all_consumers<'a>(targets: impl IntoIterator<Item = &'a Target>) -> Vec<Consumer> {
+    let executors = targets.into_iter().map(|target| executor_consumer(&target.name));
     std::iter::once(planner_consumer()).chain(executors).collect()
 }

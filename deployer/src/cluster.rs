@@ -43,7 +43,7 @@ const CHANGE_CAUSE: &str = "kubernetes.io/change-cause";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many requests are on their way at once. Each has a connection of its own, and the memory of one, while it is.
-const MAX_REQUESTS: usize = 16;
+const MAX_REQUESTS: usize = 12;
 
 /// How much of a log is read at most. The last lines of it are kept.
 const MAX_LOG_BYTES: i64 = 64 * 1024;
@@ -98,7 +98,7 @@ impl Cluster {
     ///
     /// # Errors
     /// There is no configuration, or it is wrong.
-    pub(crate) async fn open(targets: &[Target]) -> Result<Self, ConfigError> {
+    pub(crate) async fn open(targets: &[Arc<Target>]) -> Result<Self, ConfigError> {
         let config = Config::infer().await.map_err(|error| ConfigError::new("KUBECONFIG", error))?;
         let client = Client::try_from(config).map_err(|error| ConfigError::new("KUBECONFIG", error))?;
         Ok(Self { client, places: Arc::new(Semaphore::new(MAX_REQUESTS)), watches: watches::Watches::new(targets) })

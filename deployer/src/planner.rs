@@ -18,7 +18,7 @@ pub(crate) struct Planner {
     pub(crate) bus: Bus,
     pub(crate) cluster: Cluster,
     pub(crate) history: History,
-    pub(crate) targets: Arc<Vec<Target>>,
+    pub(crate) targets: Vec<Arc<Target>>,
     pub(crate) metrics: Metrics,
 }
 
@@ -54,7 +54,7 @@ impl Planner {
                 .of(&target.name)
                 .map_or_else(|| Standing::default().objection(&question), |known| known.objection(&question))
         };
-        let policies: Vec<_> = self.targets.iter().map(Target::policy).collect();
+        let policies: Vec<_> = self.targets.iter().map(|target| target.policy()).collect();
         let decisions = plan(build, &policies, objection);
         let planned = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
         for decision in decisions {

@@ -1,6 +1,6 @@
 //! Tells everybody on the bus how each target is: what it takes, and what runs there, whoever set it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 use events::{TargetChange, TargetChanged, TargetState};
@@ -26,12 +26,12 @@ pub(crate) struct Reporter {
     bus: Bus,
     cluster: Cluster,
     history: History,
-    targets: Vec<(Target, watch::Receiver<()>)>,
+    targets: Vec<(Arc<Target>, watch::Receiver<()>)>,
 }
 
 impl Reporter {
-    pub(crate) fn new(bus: Bus, cluster: Cluster, history: History, targets: Vec<Target>) -> Self {
-        let watched = |target: Target| {
+    pub(crate) fn new(bus: Bus, cluster: Cluster, history: History, targets: Vec<Arc<Target>>) -> Self {
+        let watched = |target: Arc<Target>| {
             let mut changes = cluster.changes(&target);
             changes.mark_changed();
             (target, changes)

@@ -51,8 +51,8 @@ struct Shared {
 }
 
 impl Watches {
-    pub(super) fn new(targets: &[Target]) -> Self {
-        let application = |target: &Target| {
+    pub(super) fn new(targets: &[Arc<Target>]) -> Self {
+        let application = |target: &Arc<Target>| {
             let argocd = target.argocd.as_ref()?;
             Some(((argocd.namespace.clone(), argocd.application.clone()), watch::Sender::default()))
         };

@@ -239,7 +239,7 @@ mod anything {
             for place in places {
                 let Some(Value::Object(fields)) = whole.pointer(&pointer) else { break };
                 let Some(name) = fields.keys().nth(place.index(fields.len().max(1))) else { break };
-                pointer.push_str(&format!("/{name}"));
+                pointer = format!("{pointer}/{name}");
             }
             if let Some(at) = whole.pointer_mut(&pointer) {
                 *at = value;
