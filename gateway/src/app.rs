@@ -1,13 +1,7 @@
-//! The routes, what they share, and the order in which everything starts and ends.
+//! What the handlers share, and the order in which everything starts and ends.
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    http::StatusCode,
-    middleware::from_fn_with_state,
-    routing::{get, post},
-};
 use events::{CONTACTS, IDEMPOTENCY, Stream};
 use runtime::{
     bus::Bus,
@@ -16,24 +10,17 @@ use runtime::{
     shutdown::Shutdown,
 };
 use tokio_util::task::TaskTracker;
-use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    admission::{self, Admission, BuildsInProgress},
+    admission::{Admission, BuildsInProgress},
     auth::Auth,
-    board::{self, Live},
-    builds,
+    board::Live,
     config::Settings,
-    contact,
     formats::Jobs,
-    health,
     metrics::Metrics,
-    observe, pages,
-    problem::Problem,
     publish::Publisher,
     rollouts::{self, Rollouts},
-    serve, stream, targets,
+    routes, serve,
 };
 
 /// What the handlers share. It is cloned several times a request, so behind one pointer.
@@ -87,7 +74,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
 
     tracing::info!("serving on http://{}", listener.local_addr()?);
     let connections = app.metrics.connections.clone();
-    serve::serve(listener, router(app), &connections, &shutdown).await;
+    serve::serve(listener, routes::router(app), &connections, &shutdown).await;
     background.wait().await;
     Ok(())
 }
@@ -100,45 +87,4 @@ pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<V
 fn streams() -> [&'static Stream; 5] {
     let [pipeline, rollouts, targets] = rollouts::streams();
     [&CONTACTS, pipeline, rollouts, targets, &IDEMPOTENCY]
-}
-
-/// All routes.
-fn router(app: Shared) -> Router {
-    Router::new()
-        .route("/", get(pages::contact))
-        .route("/assets/style.css", get(pages::style))
-        .route("/assets/icon.svg", get(pages::icon))
-        .route("/health", get(health::health))
-        .route("/api/contact", post(contact::submit))
-        .route("/api/builds", get(builds::list).post(builds::submit))
-        .route("/api/builds/hooks/{token}", post(builds::hook))
-        .route("/api/builds/{id}", get(builds::show))
-        .route("/api/builds/{id}/force", post(builds::force))
-        .route("/api/rollouts/events", get(stream::events))
-        .route("/api/targets", get(targets::list))
-        .route("/api/targets/{name}", get(targets::show))
-        .route("/api/targets/{name}/freeze", post(targets::freeze).delete(targets::resume))
-        .route("/api/targets/{name}/rollback", post(targets::roll_back))
-        .merge(board::routes())
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(
-            // From the outside in.
-            ServiceBuilder::new()
-                .layer(from_fn_with_state(app.clone(), observe::observe))
-                .layer(CatchPanicLayer::custom(observe::panicked))
-                .layer(from_fn_with_state(app.clone(), admission::admit)),
-        )
-        .with_state(app)
-}
-
-async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
-}
-
-async fn method_not_allowed() -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "this path does not take this method; the Allow header lists those it does",
-    )
 }

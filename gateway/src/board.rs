@@ -10,7 +10,6 @@ mod session;
 pub(crate) use live::Live;
 
 use axum::{
-    Router,
     extract::{
         Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
@@ -22,6 +21,7 @@ use axum::{
 use chrono::Utc;
 use futures::StreamExt as _;
 use serde::Deserialize;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
     pages::{
@@ -53,9 +53,9 @@ const HOME: &str = "/rollouts";
 const SIGN_IN: &str = "/rollouts/sign-in";
 
 /// All routes.
-pub(crate) fn routes() -> Router<Shared> {
-    Router::new()
-        .route(HOME, get(board))
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(board))
         .route("/rollouts/builds/{id}", get(build))
         .route("/rollouts/builds/{id}/force", post(forms::force))
         .route("/rollouts/live", get(live))
@@ -127,6 +127,16 @@ impl BoardQuery {
     }
 }
 
+/// The board, after the sign-in.
+#[utoipa::path(
+    get,
+    path = "/rollouts",
+    tag = "pages",
+    responses(
+        (status = OK, description = "The board, or the sign-in after the redirect", content_type = "text/html", body = String),
+        (status = SEE_OTHER, description = "To the sign-in"),
+    )
+)]
 async fn board(
     State(app): State<Shared>,
     query: Result<Query<BoardQuery>, QueryRejection>,

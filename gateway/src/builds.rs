@@ -14,10 +14,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use events::{BuildFinished, BuildId, TargetName};
 use runtime::propagation;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 use crate::{
     app::{App, Shared},
@@ -25,8 +27,9 @@ use crate::{
     body, decisions,
     fields::Fields,
     formats::{self, Build, Message},
-    idempotency::{self, Key},
+    idempotency::{self, IdempotencyKey, Key},
     problem::Problem,
+    reference::requests,
     rollouts::{BuildView, Filter, Overall, Watched},
     webhook::Signed,
 };
@@ -38,7 +41,8 @@ const MAX_WAIT: Duration = Duration::from_mins(1);
 const PAGE: usize = 100;
 
 /// The answer: the build is on disk, and there is where to ask for it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BuildReceipt)]
 pub(crate) struct Receipt {
     id: BuildId,
     url: String,
@@ -58,24 +62,63 @@ impl IntoResponse for Receipt {
 }
 
 /// The answer to a batch.
-#[derive(Debug, Serialize)]
-struct Receipts {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BuildReceipts)]
+pub(crate) struct Receipts {
     builds: Vec<Receipt>,
 }
 
 /// The answer to an event that is of no interest here, such as the start of a build.
-#[derive(Debug, Serialize)]
-struct Ignored {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Ignored {
     ignored: String,
 }
 
+/// What is answered with 202.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "this describes it")]
+enum Accepted {
+    One(Receipt),
+    Batch(Receipts),
+}
+
+/// What is answered with 200.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "this describes it")]
+enum Answered {
+    DryRun(dry_run::DryRun),
+    Ignored(Ignored),
+}
+
 /// What may be asked of a build that is posted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Submission {
+    /// Only tells what each target would decide; nothing is stored.
+    #[param(value_type = bool, required = false)]
     dry_run: Option<bool>,
 }
 
-/// Takes a build from CI.
+/// Takes a build from CI, in any form that docs/ci.md lists; signed by Standard Webhooks in place of a token, too.
+#[utoipa::path(
+    post,
+    path = "/api/builds",
+    tag = "builds",
+    params(Submission, IdempotencyKey),
+    request_body(content(
+        (requests::Build = "application/json"),
+        (requests::CloudEvent = "application/cloudevents+json"),
+        (requests::CloudEvents = "application/cloudevents-batch+json"),
+    )),
+    responses(
+        (status = ACCEPTED, description = "It is on disk, under this id; a batch has many", body = Accepted),
+        (status = OK, description = "With `dry_run`: what each target would decide; or an event of no interest", body = Answered),
+        (status = CONFLICT, description = "The same key's request is under way"),
+    ),
+    security(("ci" = []))
+)]
 pub(crate) async fn submit(
     State(app): State<Shared>,
     submission: Result<Query<Submission>, QueryRejection>,
@@ -108,6 +151,19 @@ pub(crate) async fn submit(
 }
 
 /// Takes a build from a sender that cannot set headers: the token is in the path.
+#[utoipa::path(
+    post,
+    path = "/api/builds/hooks/{token}",
+    tag = "builds",
+    params(("token" = String, Path, description = "A token with the role `ci`", pattern = "^[A-Za-z0-9_-]+$"), IdempotencyKey),
+    request_body(content((requests::Build = "application/json"))),
+    responses(
+        (status = ACCEPTED, description = "It is on disk, under this id", body = Receipt),
+        (status = UNAUTHORIZED, description = "The token is not known"),
+        (status = FORBIDDEN, description = "The token's role does not allow this"),
+        (status = CONFLICT, description = "The same key's request is under way"),
+    )
+)]
 pub(crate) async fn hook(
     State(app): State<Shared>,
     token: Result<Path<String>, PathRejection>,
@@ -129,43 +185,55 @@ async fn accept(app: &App, caller: &Caller, message: Message, key: Option<Key>) 
         Message::Ignored(what) => Ok((StatusCode::OK, Json(Ignored { ignored: what })).into_response()),
         Message::One(build, event) => {
             let key = key.or_else(|| event.map(|event| event.key(caller, &build)));
-            Ok(Receipt::of(publish(app, caller, build, key).await?).into_response())
+            let publish = |id, received_at| publish(app, caller, build, id, received_at);
+            let (id, _) = idempotency::once(app.publisher.bus(), key, BuildId::new().0, Utc::now(), publish).await?;
+            Ok(Receipt::of(BuildId(id)).into_response())
         }
         Message::Batch(batch) => {
-            let mut builds = Vec::with_capacity(batch.len());
+            let keyed = batch.into_iter().map(|(build, event)| (event.key(caller, &build), build));
+            let publish = |build, id, received_at| publish(app, caller, build, id, received_at);
             // If the bus goes away in between, the client sends all of it again, and gets the same ids.
-            for (build, event) in batch {
-                let key = event.key(caller, &build);
-                builds.push(Receipt::of(publish(app, caller, build, Some(key)).await?));
-            }
+            let ids = idempotency::all(app.publisher.bus(), keyed, Utc::now(), publish).await;
+            let ids = ids.map_err(|(index, problem)| problem.of_part(&format!("/{index}")))?;
+            let builds = ids.into_iter().map(|id| Receipt::of(BuildId(id))).collect();
             Ok((StatusCode::ACCEPTED, Json(Receipts { builds })).into_response())
         }
     }
 }
 
-async fn publish(app: &App, caller: &Caller, build: Build, key: Option<Key>) -> Result<BuildId, Problem> {
-    let (id, now) = (BuildId::new(), Utc::now());
+async fn publish(app: &App, caller: &Caller, build: Build, id: Uuid, at: DateTime<Utc>) -> Result<(), Problem> {
     let trace_id = propagation::trace_name(&tracing::Span::current());
-    let publish = |id, received_at| {
-        let build = BuildFinished { trace_id: trace_id.clone(), ..build.clone().received(BuildId(id), received_at) };
-        async move { app.publisher.build(&build).await }
-    };
-    let (id, _) = idempotency::once(app.publisher.bus(), key, id.0, now, publish).await?;
+    let build = BuildFinished { trace_id, ..build.received(BuildId(id), at) };
+    app.publisher.build(&build).await?;
     app.metrics.builds_accepted.inc();
     tracing::info!(
         build.id = %id, build.job = %build.job, build.number = build.number, build.image = %build.image,
         caller = caller.name, "build accepted"
     );
-    Ok(BuildId(id))
+    Ok(())
 }
 
 /// What may be asked beside the id.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Ask {
+    /// How long to wait until nothing more will happen to the build: a duration of at most 60s.
+    #[param(value_type = String, required = false, pattern = "^(?:[0-9]{1,4}ms|[0-5]?[0-9]s|60s|[01]m)$", example = "30s")]
     wait: Option<String>,
 }
 
-/// Tells how a build stands; with `wait`, once nothing more will happen to it, or when that time is up.
+/// How a build stands.
+///
+/// With `Accept: text/plain`, lines for people, the first of which is the build's state alone.
+#[utoipa::path(
+    get,
+    path = "/api/builds/{id}",
+    tag = "builds",
+    params(("id" = BuildId, Path, description = "As it was answered"), Ask),
+    responses((status = OK, description = "The build", content((BuildView = "application/json"), (String = "text/plain")))),
+    security(("ci" = []), ("operator" = []))
+)]
+// With `wait`, once nothing more will happen to it, or when that time is up.
 pub(crate) async fn show(
     State(app): State<Shared>,
     id: Result<Path<String>, PathRejection>,
@@ -175,6 +243,9 @@ pub(crate) async fn show(
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
     let wait = wait(ask.map(|Query(ask)| ask.wait).map_err(|_| bad_wait())?)?;
     let mut build = find(&app, id).await?;
+    // The headers are slices of the connection's buffer, which would be kept as long as they are.
+    let text = text::wanted(&headers);
+    drop(headers);
     build
         .terminal(async {
             tokio::select! {
@@ -184,7 +255,7 @@ pub(crate) async fn show(
         })
         .await;
     let state = build.state();
-    if text::wanted(&headers) {
+    if text {
         return Ok(text::of_build(&state, Utc::now()).into_response());
     }
     Ok(Json(BuildView::of(&state)).into_response())
@@ -199,23 +270,40 @@ pub(crate) async fn find(app: &App, id: Result<Path<String>, PathRejection>) -> 
 }
 
 /// Which builds are asked for.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
+    /// Only builds for this target.
+    #[param(value_type = TargetName, required = false)]
     target: Option<String>,
+    /// Only builds that stand so.
+    #[param(value_type = Overall, required = false)]
     state: Option<String>,
+    /// How many at most.
+    #[param(value_type = u64, required = false, minimum = 1, maximum = 100)]
     limit: Option<String>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = BuildId, required = false)]
     cursor: Option<String>,
 }
 
 /// Some builds, the newest first.
-#[derive(Debug, Serialize)]
-struct Builds {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Builds {
     builds: Vec<BuildView>,
     /// To be sent as `cursor` for those before; none if there are none.
     next_cursor: Option<BuildId>,
 }
 
-/// Tells of many builds.
+/// Builds, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/builds",
+    tag = "builds",
+    params(ListQuery),
+    responses((status = OK, description = "A page of them", body = Builds)),
+    security(("ci" = []), ("operator" = []))
+)]
 pub(crate) async fn list(
     State(app): State<Shared>,
     query: Result<Query<ListQuery>, QueryRejection>,
@@ -258,6 +346,18 @@ impl ListQuery {
 }
 
 /// Deploys a build in spite of its age, or of its quarantine: as a new build, which is told under its own id.
+#[utoipa::path(
+    post,
+    path = "/api/builds/{id}/force",
+    tag = "builds",
+    params(("id" = BuildId, Path, description = "The build")),
+    request_body(content((requests::Force = "application/json"))),
+    responses(
+        (status = ACCEPTED, description = "It is on disk, under a new id", body = Receipt),
+        (status = CONFLICT, description = "It is still under way, or too little is known of it"),
+    ),
+    security(("operator" = []))
+)]
 pub(crate) async fn force(
     State(app): State<Shared>,
     id: Result<Path<String>, PathRejection>,
@@ -279,7 +379,7 @@ pub(crate) fn target(fields: &mut Fields) -> Option<TargetName> {
     target.map_err(|error| fields.reject("target", error.to_string())).ok()
 }
 
-fn wait(asked: Option<String>) -> Result<Duration, Problem> {
+pub(crate) fn wait(asked: Option<String>) -> Result<Duration, Problem> {
     let Some(text) = asked else { return Ok(Duration::ZERO) };
     runtime::config::duration(&text).ok().filter(|wait| *wait <= MAX_WAIT).ok_or_else(bad_wait)
 }

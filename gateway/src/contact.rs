@@ -15,24 +15,40 @@ use crate::{
     app::{App, Shared},
     body::{self, Format},
     fields::Fields,
-    idempotency::{self, Key},
+    idempotency::{self, IdempotencyKey, Key},
     pages,
     problem::Problem,
+    reference::requests,
 };
 
-const MAX_NAME: usize = 100;
-const MAX_EMAIL: usize = 254;
-const MAX_SUBJECT: usize = 200;
-const MAX_MESSAGE: usize = 5_000;
+pub(crate) const MAX_NAME: usize = 100;
+pub(crate) const MAX_EMAIL: usize = 254;
+pub(crate) const MAX_SUBJECT: usize = 200;
+pub(crate) const MAX_MESSAGE: usize = 5_000;
 
 /// The answer: the contact is on disk, under this id.
-#[derive(Debug, Serialize)]
-struct Receipt {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ContactReceipt)]
+pub(crate) struct Receipt {
     id: ContactId,
     received_at: String,
 }
 
 /// Takes a contact as JSON or as a form. A browser that sent a form gets a page, everybody else JSON.
+#[utoipa::path(
+    post,
+    path = "/api/contact",
+    tag = "contacts",
+    params(IdempotencyKey),
+    request_body(content(
+        (requests::Contact = "application/json"),
+        (requests::ContactForm = "application/x-www-form-urlencoded"),
+    )),
+    responses(
+        (status = ACCEPTED, description = "It is on disk, under this id", body = Receipt),
+        (status = CONFLICT, description = "The same key's request is under way"),
+    )
+)]
 pub(crate) async fn submit(State(app): State<Shared>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let page = wants_page(&head.headers);
@@ -108,6 +124,12 @@ fn check_email(fields: &mut Fields, email: &str) {
     } else if !email.is_empty() && garde::rules::email::parse_email(email).is_err() {
         fields.reject("email", "not an e-mail address, such as ada@example.org");
     }
+}
+
+/// Whether a body would be taken.
+#[cfg(test)]
+pub(crate) fn check(body: Value) -> Result<(), Problem> {
+    parse(body, ContactId::new(), Utc::now()).map(drop)
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ mod jenkins;
 mod jobs;
 mod native;
 
+pub(crate) use cloudevents::MAX_BATCH;
 pub(crate) use jobs::Jobs;
+pub(crate) use native::MAX_TEXT;
 
 use axum::http::{HeaderMap, StatusCode};
 use chrono::{DateTime, Utc};

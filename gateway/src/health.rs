@@ -10,13 +10,23 @@ use serde::Serialize;
 
 use crate::app::Shared;
 
-#[derive(Serialize)]
-struct Health {
+/// How the process is.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(crate) struct Health {
     status: &'static str,
     version: &'static str,
 }
 
 /// 200 while it serves, 503 while it drains.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "pages",
+    responses(
+        (status = OK, description = "It serves", body = Health),
+        (status = SERVICE_UNAVAILABLE, description = "It drains", body = Health),
+    )
+)]
 pub(crate) async fn health(State(app): State<Shared>) -> Response {
     let (code, status) =
         if app.shutdown.has_begun() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") };

@@ -12,6 +12,7 @@ use events::{KeyState, KeyUsed, V1};
 use runtime::bus::{Bus, PublishError};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use crate::{problem::Problem, publish};
@@ -23,6 +24,16 @@ const CLAIM: TimeDelta = TimeDelta::seconds(8);
 
 /// How long the bus may take for one step.
 const WITHIN: Duration = Duration::from_secs(2);
+
+/// What the reference tells of the header.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read by name; this describes it")]
+pub(crate) struct IdempotencyKey {
+    /// Names this request: the same again gets the same answer, another one 422.
+    #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    key: String,
+}
 
 /// A key, and the request that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,13 +99,49 @@ where
 {
     let Some(key) = key else { return publish(id, now).await.map(|()| (id, now)) };
     // In boxes, since requests without a key would carry the size of these steps around.
-    match Box::pin(claim(bus, key, id, now)).await? {
-        Claim::Done { id, received_at } => Ok((id, received_at)),
-        Claim::Ours(owned) => {
-            let (id, received_at) = (owned.used.id, owned.used.received_at);
-            let result = publish(id, received_at).await;
-            Box::pin(owned.settle(result.is_ok())).await;
-            result.map(|()| (id, received_at))
+    Box::pin(claim(bus, key, id, now)).await?.carry_out(publish).await
+}
+
+/// Carries many out, in their order: none before all keys are claimed, so that one that stands for another request stops all.
+/// Gives their ids, or which one failed and why.
+pub(crate) async fn all<T, P>(
+    bus: &Bus,
+    requests: impl IntoIterator<Item = (Key, T)>,
+    now: DateTime<Utc>,
+    publish: impl Fn(T, Uuid, DateTime<Utc>) -> P,
+) -> Result<Vec<Uuid>, (usize, Problem)>
+where
+    P: Future<Output = Result<(), Problem>>,
+{
+    let mut claims = Vec::new();
+    for (index, (key, request)) in requests.into_iter().enumerate() {
+        match claim(bus, key, Uuid::now_v7(), now).await {
+            Ok(claim) => claims.push((claim, request)),
+            Err(problem) => {
+                give_up(claims).await;
+                return Err((index, problem));
+            }
+        }
+    }
+    let mut ids = Vec::with_capacity(claims.len());
+    let mut claims = claims.into_iter();
+    while let Some((claim, request)) = claims.next() {
+        match claim.carry_out(|id, received_at| publish(request, id, received_at)).await {
+            Ok((id, _)) => ids.push(id),
+            Err(problem) => {
+                give_up(claims).await;
+                return Err((ids.len(), problem));
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// Lets whoever comes next carry them out.
+async fn give_up<T>(claims: impl IntoIterator<Item = (Claim, T)>) {
+    for (claim, _) in claims {
+        if let Claim::Ours(owned) = claim {
+            owned.settle(false).await;
         }
     }
 }
@@ -106,6 +153,27 @@ enum Claim {
     Done { id: Uuid, received_at: DateTime<Utc> },
     /// To carry it out, under this id and as of this time.
     Ours(Box<Owned>),
+}
+
+impl Claim {
+    /// Does what is to be done, and gives the id and the time for its receipt.
+    async fn carry_out<P>(
+        self,
+        publish: impl FnOnce(Uuid, DateTime<Utc>) -> P,
+    ) -> Result<(Uuid, DateTime<Utc>), Problem>
+    where
+        P: Future<Output = Result<(), Problem>>,
+    {
+        match self {
+            Self::Done { id, received_at } => Ok((id, received_at)),
+            Self::Ours(owned) => {
+                let (id, received_at) = (owned.used.id, owned.used.received_at);
+                let result = publish(id, received_at).await;
+                Box::pin(owned.settle(result.is_ok())).await;
+                result.map(|()| (id, received_at))
+            }
+        }
+    }
 }
 
 /// A claim that is ours until it is settled, or until we are silent for too long.
@@ -163,7 +231,7 @@ async fn claim(bus: &Bus, key: Key, id: Uuid, now: DateTime<Utc>) -> Result<Clai
         Finding::InProgress => Err(in_progress()),
         Finding::OtherRequest => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
-            "this `Idempotency-Key` was used for another request; a new request needs a new key",
+            "this `Idempotency-Key`, or the event's source and id, was used for another request; a new request needs a new one",
         )),
         Finding::TakeOver => {
             let used = KeyUsed { state: KeyState::InProgress, at: now, ..known };

@@ -1,5 +1,7 @@
 //! The HTTP edge. Takes contacts and builds, answers 202 once the bus has them on disk, and tells what became of a build.
 
+#![allow(unused_qualifications, reason = "the macros that describe the API write all paths in full")]
+
 mod admission;
 mod app;
 mod auth;
@@ -18,7 +20,9 @@ mod observe;
 mod pages;
 mod problem;
 mod publish;
+mod reference;
 mod rollouts;
+mod routes;
 mod serve;
 mod stream;
 mod targets;

@@ -57,7 +57,13 @@ impl ContactPage {
 #[template(path = "thanks.html")]
 struct ThanksPage;
 
-/// `GET /`: the contact page.
+/// The contact page.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "pages",
+    responses((status = OK, description = "The page", content_type = "text/html", body = String))
+)]
 pub(crate) async fn contact() -> Response {
     page(StatusCode::OK, &ContactPage { input: Input::default(), problem: None }, POLICY)
 }

@@ -9,7 +9,7 @@ use axum::{
 use serde::Serialize;
 
 /// One field of the input that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct FieldError {
     /// Where, as a JSON Pointer (RFC 6901).
     pub(crate) pointer: String,
@@ -26,8 +26,10 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// RFC 9457.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct Document<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -74,6 +76,14 @@ impl Problem {
         self
     }
 
+    /// The same, about a part of the body as a whole.
+    pub(crate) fn of_part(mut self, part: &str) -> Self {
+        if self.status == StatusCode::UNPROCESSABLE_ENTITY && self.errors.is_empty() {
+            self.errors.push(FieldError { pointer: part.to_owned(), detail: self.detail.clone() });
+        }
+        self
+    }
+
     /// The same, where the body has other fields than those that were checked: they are named in words.
     pub(crate) fn within(mut self, pointer: &str) -> Self {
         for error in &mut self.errors {
@@ -97,6 +107,19 @@ impl Problem {
     pub(crate) fn errors(&self) -> &[FieldError] {
         &self.errors
     }
+}
+
+/// There is no such path.
+pub(crate) fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
+
+/// The path takes other methods.
+pub(crate) fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take this method; the Allow header lists those it does",
+    )
 }
 
 impl IntoResponse for Problem {

@@ -12,7 +12,13 @@ use axum::{
 };
 use futures::{Stream, stream};
 
-use crate::{app::Shared, auth::Role, decisions, problem::Problem, rollouts::Subscription};
+use crate::{
+    app::Shared,
+    auth::Role,
+    decisions,
+    problem::Problem,
+    rollouts::{ChangeView, Subscription},
+};
 
 /// How often something is sent where nothing happens: proxies cut what is silent for a minute.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -20,7 +26,18 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a client waits before it comes back, at least; the rest is chance, so that not all come at once.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Tells each change as `event: rollout`, under its place in the stream, from behind `Last-Event-ID` on or from now on.
+/// Every change of every rollout, as it comes.
+///
+/// Each is an `event: rollout` whose `id` is its place in the stream and whose data is a `Change`. Comments come every 15 s.
+#[utoipa::path(
+    get,
+    path = "/api/rollouts/events",
+    tag = "builds",
+    params(("Last-Event-ID" = Option<u64>, Header, description = "Go on behind this place", minimum = 0)),
+    responses((status = OK, description = "Server-Sent Events, without an end", content_type = "text/event-stream", body = ChangeView)),
+    security(("ci" = []), ("operator" = []))
+)]
+// Tells each change as `event: rollout`, under its place in the stream, from behind `Last-Event-ID` on or from now on.
 pub(crate) async fn events(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
     let after = last_event_id(&headers)?;

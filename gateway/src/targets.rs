@@ -11,6 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::Utc;
+use events::TargetName;
 use serde::Serialize;
 
 use crate::{
@@ -21,17 +22,25 @@ use crate::{
     decisions,
     fields::Fields,
     problem::Problem,
+    reference::requests,
 };
 
 type Name = Result<Path<String>, PathRejection>;
 
 /// All targets.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct Targets {
     targets: Vec<TargetView>,
 }
 
-/// Tells of all targets.
+/// All targets.
+#[utoipa::path(
+    get,
+    path = "/api/targets",
+    tag = "targets",
+    responses((status = OK, description = "All of them", body = Targets)),
+    security(("ci" = []), ("operator" = []))
+)]
 pub(crate) async fn list(State(app): State<Shared>, headers: HeaderMap) -> Result<Json<Targets>, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
     let standings = app.rollouts.standings().await.map_err(|error| decisions::unreadable(&error))?;
@@ -40,7 +49,15 @@ pub(crate) async fn list(State(app): State<Shared>, headers: HeaderMap) -> Resul
     Ok(Json(Targets { targets: standings.iter().map(view).collect() }))
 }
 
-/// Tells of one target.
+/// One target.
+#[utoipa::path(
+    get,
+    path = "/api/targets/{name}",
+    tag = "targets",
+    params(("name" = TargetName, Path, description = "The target")),
+    responses((status = OK, description = "How it is", body = TargetView)),
+    security(("ci" = []), ("operator" = []))
+)]
 pub(crate) async fn show(
     State(app): State<Shared>,
     name: Name,
@@ -56,6 +73,15 @@ async fn view(app: &App, name: &str) -> Result<TargetView, Problem> {
 }
 
 /// Nothing is deployed to the target any more, until a time or for good.
+#[utoipa::path(
+    post,
+    path = "/api/targets/{name}/freeze",
+    tag = "targets",
+    params(("name" = TargetName, Path, description = "The target")),
+    request_body(content((requests::Freeze = "application/json"))),
+    responses((status = ACCEPTED, description = "It is frozen", body = TargetView)),
+    security(("operator" = []))
+)]
 pub(crate) async fn freeze(State(app): State<Shared>, name: Name, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let caller = app.auth.authorize(&head.headers, &[Role::Operator])?;
@@ -68,6 +94,14 @@ pub(crate) async fn freeze(State(app): State<Shared>, name: Name, request: Reque
 }
 
 /// The freeze is over. Of one that is not frozen nothing changes.
+#[utoipa::path(
+    delete,
+    path = "/api/targets/{name}/freeze",
+    tag = "targets",
+    params(("name" = TargetName, Path, description = "The target")),
+    responses((status = ACCEPTED, description = "It takes builds again", body = TargetView)),
+    security(("operator" = []))
+)]
 pub(crate) async fn resume(State(app): State<Shared>, name: Name, headers: HeaderMap) -> Result<Response, Problem> {
     let caller = app.auth.authorize(&headers, &[Role::Operator])?;
     let (name, _) = decisions::known(&app, &path(name)?).await?;
@@ -76,6 +110,18 @@ pub(crate) async fn resume(State(app): State<Shared>, name: Name, headers: Heade
 }
 
 /// Goes back to the last other version that succeeded.
+#[utoipa::path(
+    post,
+    path = "/api/targets/{name}/rollback",
+    tag = "targets",
+    params(("name" = TargetName, Path, description = "The target")),
+    request_body(content((requests::Rollback = "application/json"))),
+    responses(
+        (status = ACCEPTED, description = "The way back is on disk, as a build of its own", body = Receipt),
+        (status = CONFLICT, description = "There is nothing to go back to"),
+    ),
+    security(("operator" = []))
+)]
 pub(crate) async fn roll_back(State(app): State<Shared>, name: Name, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let caller = app.auth.authorize(&head.headers, &[Role::Operator])?;

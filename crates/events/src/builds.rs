@@ -10,6 +10,7 @@ use crate::{Digest, Event, JobName, PIPELINE, Stream, TargetName, V1};
 
 /// Names one posted build for ever. UUID version 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct BuildId(pub Uuid);
 
@@ -42,6 +43,7 @@ impl FromStr for BuildId {
 
 /// How a build ended, in Jenkins' words. Only [`BuildStatus::Success`] deploys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BuildStatus {
     /// It worked.

@@ -10,6 +10,7 @@ use crate::{CONTACTS, Event, Stream, V1};
 
 /// Names one contact for ever: the answer's `id`, the message's id, and `_id` in the store. UUID version 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(transparent)]
 pub struct ContactId(pub Uuid);
 

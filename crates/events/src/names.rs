@@ -11,13 +11,14 @@ pub enum InvalidName {
     #[error("a target's name has 1 to 63 of a-z, 0-9 and '-', and starts and ends with a letter or digit")]
     Target,
     /// A job's name is empty, too long, or holds control characters.
-    #[error("a job's name has 1 to {} bytes, and no control characters", JobName::MAX_BYTES)]
+    #[error("a job's name has 1 to {} characters, and no control characters", JobName::MAX_CHARACTERS)]
     Job,
 }
 
 /// The name of a deployment target: a DNS label (RFC 1123), as Kubernetes' own names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"))]
 pub struct TargetName(String);
 
 impl TargetName {
@@ -67,8 +68,8 @@ impl fmt::Display for TargetName {
 pub struct JobName(String);
 
 impl JobName {
-    /// The longest name, in bytes. Its escaped form still fits a subject.
-    pub const MAX_BYTES: usize = 200;
+    /// The longest name, in characters. Its escaped form, of 2,400 bytes at most, still fits a subject.
+    pub const MAX_CHARACTERS: usize = 200;
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
@@ -95,7 +96,9 @@ impl FromStr for JobName {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let valid = !text.trim().is_empty() && text.len() <= Self::MAX_BYTES && !text.chars().any(char::is_control);
+        let valid = !text.trim().is_empty()
+            && text.chars().count() <= Self::MAX_CHARACTERS
+            && !text.chars().any(char::is_control);
         if valid { Ok(Self(text.to_owned())) } else { Err(InvalidName::Job) }
     }
 }

@@ -9,6 +9,7 @@ use crate::{BuildFinished, BuildId, Event, ROLLOUTS, Stream, TargetName, V1};
 
 /// Where a rollout stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutState {
     /// The planner takes it; it waits for its turn.
@@ -85,6 +86,7 @@ impl fmt::Display for RolloutState {
 
 /// Counts of pods, as the Deployment's status has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Progress {
     /// How many there shall be.
     pub desired: i32,
@@ -98,6 +100,7 @@ pub struct Progress {
 
 /// Why a rollout failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Diagnosis {
     /// One word, Kubernetes' own where there is one: `ImagePullBackOff`, `DeadlineExceeded`.
     pub cause: String,
@@ -113,6 +116,7 @@ pub struct Diagnosis {
 
 /// What one container of a pod shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PodDiagnosis {
     /// The pod's name.
     pub pod: String,

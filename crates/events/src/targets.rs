@@ -22,6 +22,7 @@ pub struct Freeze {
 
 /// A day of the week, as `TARGETS_FILE` writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the days' names say it")]
 pub enum Day {
@@ -41,6 +42,7 @@ impl Day {
 
 /// A time of day, to the minute: `00:00` to `24:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"))]
 #[serde(try_from = "String", into = "String")]
 pub struct ClockTime(u16);
 
@@ -100,6 +102,7 @@ impl fmt::Display for ClockTime {
 
 /// Hours in which nothing is deployed, each week anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FreezeWindow {
     /// The days on which it begins.

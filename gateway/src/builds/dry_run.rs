@@ -9,20 +9,23 @@ use chrono::Utc;
 use events::{BuildFinished, BuildId, TargetName};
 use planning::{Decision, Judgement, Policy, Question, Standings, plan};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::text;
 use crate::{app::App, decisions, formats::Message, problem::Problem};
 
 /// What each target would decide.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DryRun {
     pub(super) decisions: Vec<DecisionView>,
 }
 
 /// What one target would decide; without a target, what becomes of a build that no target takes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Decision)]
 pub(super) struct DecisionView {
     pub(super) target: Option<TargetName>,
+    /// `accept` or `reject`.
     pub(super) decision: &'static str,
     pub(super) image: Option<String>,
     pub(super) reason: Option<String>,

@@ -3,7 +3,7 @@
 //! What is in the envelope is either our own build (type `portfolio.build.finished.v1`) or a CDEvent.
 
 use axum::http::{HeaderMap, header};
-use cloudevents::{AttributesReader as _, Data, Event};
+use cloudevents::{AttributesReader as _, Data, Event, event::SpecVersion};
 use events::{BuildFinished, Event as _};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
 
 /// How many events one batch may have.
-const MAX_BATCH: usize = 50;
+pub(crate) const MAX_BATCH: usize = 50;
 
 /// What is known of an event whose envelope has been read.
 struct Enveloped {
@@ -82,7 +82,16 @@ fn structured(value: Value, at: &str) -> Result<Enveloped, Problem> {
         Some(Data::Binary(bytes)) => Some(inner(bytes, at)?),
         Some(Data::String(text)) => Some(inner(text.as_bytes(), at)?),
     };
+    if event.specversion() != SpecVersion::V10 {
+        return Err(wrong(at, "the specversion is not 1.0"));
+    }
     let id = EventId { source: event.source().clone(), id: event.id().to_owned() };
+    // Events without a name would all be taken for one.
+    for (name, text) in [("source", &id.source), ("id", &id.id)] {
+        if text.is_empty() {
+            return Err(wrong(format!("{at}/{name}"), "empty"));
+        }
+    }
     Ok(Enveloped { id, r#type: event.ty().to_owned(), data })
 }
 

@@ -8,7 +8,7 @@ use super::Build;
 use crate::{fields::Fields, problem::Problem};
 
 /// The longest commit, branch and URL, in characters.
-const MAX_TEXT: usize = 1_000;
+pub(crate) const MAX_TEXT: usize = 1_000;
 
 /// Checks all fields. Pure.
 pub(crate) fn parse(body: Value) -> Result<Build, Problem> {

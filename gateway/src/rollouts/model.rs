@@ -47,8 +47,11 @@ pub(crate) struct Transition {
 }
 
 /// How a build as a whole stands; of the terminal ones, a worse one is greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BuildState)]
 pub(crate) enum Overall {
     Pending,
     Running,

@@ -3,11 +3,13 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use events::{BuildFinished, BuildId, Diagnosis, Forced, Progress, Rollback, RolloutChanged, RolloutState, TargetName};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::model::{BuildState, Overall, Rollout, Transition};
 
 /// A build and its rollouts.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Build)]
 pub(crate) struct BuildView {
     id: Option<BuildId>,
     build: Option<PostedBuild>,
@@ -21,10 +23,11 @@ pub(crate) struct BuildView {
 }
 
 /// A build as CI posted it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct PostedBuild {
     job: String,
     number: u64,
+    #[schema(value_type = events::BuildStatus)]
     status: &'static str,
     image: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +41,8 @@ struct PostedBuild {
 }
 
 /// A person's decision.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Forced)]
 struct ForcedView {
     by: String,
     reason: String,
@@ -51,7 +55,9 @@ impl ForcedView {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// What became of a build on a target.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Rollout)]
 struct RolloutView {
     target: Option<TargetName>,
     state: RolloutState,
@@ -67,13 +73,16 @@ struct RolloutView {
 }
 
 /// The way back of a rollout that failed; the diagnosis is there if that failed too.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Rollback)]
 struct RollbackView {
     image: String,
     diagnosis: Option<Diagnosis>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// A change of state.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Transition)]
 struct TransitionView {
     state: RolloutState,
     at: Time,
@@ -81,7 +90,8 @@ struct TransitionView {
 }
 
 /// A time, as RFC 3339 with milliseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub(crate) struct Time(pub(crate) DateTime<Utc>);
 
 impl Serialize for Time {
@@ -140,7 +150,8 @@ impl RolloutView {
 }
 
 /// A change of a rollout, as `GET /api/rollouts/events` tells it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Change)]
 pub(crate) struct ChangeView {
     build_id: BuildId,
     target: Option<TargetName>,

@@ -4,11 +4,13 @@ use chrono::{DateTime, Utc};
 use events::{BuildId, FreezeWindow, Progress, RolloutChanged, RolloutState, TargetName};
 use planning::{Standing, open_window};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{decisions, rollouts::Time};
 
 /// A target: what it takes, what runs there, and what is about to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Target)]
 pub(crate) struct TargetView {
     pub(crate) name: TargetName,
     /// The repository whose builds it takes; none if no deployer has told of it yet.
@@ -32,7 +34,8 @@ pub(crate) struct TargetView {
 }
 
 /// A freeze that holds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Freeze)]
 pub(crate) struct FreezeView {
     /// Who decided it; none for a window of `TARGETS_FILE`.
     pub(crate) by: Option<String>,
@@ -42,7 +45,8 @@ pub(crate) struct FreezeView {
 }
 
 /// How the last rollout that began has ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Verdict)]
 pub(crate) struct VerdictView {
     pub(crate) build_id: BuildId,
     pub(crate) state: RolloutState,
@@ -52,7 +56,8 @@ pub(crate) struct VerdictView {
 }
 
 /// A rollout that waits or is under way.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Queued)]
 pub(crate) struct QueuedView {
     pub(crate) build_id: BuildId,
     pub(crate) state: RolloutState,
@@ -60,7 +65,8 @@ pub(crate) struct QueuedView {
 }
 
 /// A version that failed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Quarantined)]
 pub(crate) struct QuarantinedView {
     pub(crate) image: String,
     /// The build that it failed with.

@@ -190,3 +190,17 @@ async fn a_client_that_trickles_is_cut_off() {
     assert!(!head.starts_with("HTTP/1.1 200"), "{head}");
     assert!(body.starts_with("HTTP/1.1 408"), "{body}");
 }
+
+#[tokio::test]
+async fn the_longest_name_of_a_job_fits_the_bus() {
+    let world = World::start().await;
+    let mut body = build();
+    body["job"] = "🙂".repeat(200).into();
+    let answer = world.gateway.ci().post_json("/api/builds", &body).await.unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let shown = world.gateway.ci().get(&format!("/api/builds/{id}")).await.unwrap().json();
+    assert_eq!(shown["build"]["job"], body["job"]);
+    body["job"] = "x".repeat(201).into();
+    assert_eq!(world.gateway.ci().post_json("/api/builds", &body).await.unwrap().status, 422);
+}

@@ -93,3 +93,34 @@ async fn a_thousand_clients_with_a_hundred_keys_make_a_hundred_contacts() {
     assert!(receipts.values().all(|receipts| receipts.len() == 1), "{receipts:?}");
     assert_eq!(world.messages("CONTACTS").await, 100);
 }
+
+#[tokio::test]
+async fn of_a_batch_all_is_taken_or_nothing() {
+    let world = World::start().await;
+    let ci = world.gateway.ci();
+    let event = |id: &str, number: u64| {
+        let mut data = build();
+        data["number"] = number.into();
+        json!({"specversion": "1.0", "id": id, "source": "ci", "type": "portfolio.build.finished.v1", "data": data})
+    };
+    let post = |events: Vec<serde_json::Value>| {
+        let (ci, body) = (ci.clone(), json!(events).to_string());
+        async move { ci.post("/api/builds", "application/cloudevents-batch+json", body).await.unwrap() }
+    };
+    assert_eq!(post(vec![event("c", 1)]).await.status, 202);
+    assert_eq!(world.messages("PIPELINE").await, 1);
+
+    // The last one says something else than before under the same name.
+    let refused = post(vec![event("a", 2), event("b", 3), event("c", 4)]).await;
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    assert_eq!(refused.json()["errors"][0]["pointer"], "/2", "{}", refused.text());
+    assert_eq!(world.messages("PIPELINE").await, 1);
+
+    // The keys of the others are free again.
+    let taken = post(vec![event("a", 2), event("b", 3), event("c", 1)]).await;
+    assert_eq!(taken.status, 202, "{}", taken.text());
+    assert_eq!(taken.json()["builds"].as_array().unwrap().len(), 3);
+    assert_eq!(world.messages("PIPELINE").await, 3);
+    let again = post(vec![event("a", 2), event("b", 3), event("c", 1)]).await;
+    assert_eq!(again.body, taken.body);
+}
