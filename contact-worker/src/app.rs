@@ -1,6 +1,9 @@
 //! From the bus to the store.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use events::{CONTACTS, ContactSubmitted, DEAD_LETTERS, Stream, contact_worker_consumer};
@@ -30,7 +33,7 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let Process { bus, readiness, registry, shutdown, .. } = process;
     let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database).await.context("MONGODB_URI")?;
-    let metrics = ConsumerMetrics::new(&registry, "contacts");
+    let consumers = ConsumerMetrics::new(&registry, "contacts");
     let consumer = contact_worker_consumer();
     let handler = Arc::new(Contacts { store: store.clone(), metrics: Metrics::new(&registry) });
     let streams = streams();
@@ -39,8 +42,8 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     tokio::join!(
         watch_store(&store, of_store, &shutdown),
         bus.watch_streams(&streams, of_streams, shutdown.clone()),
-        bus.watch_backlog(std::slice::from_ref(&consumer), &metrics, &shutdown),
-        bus.consume(consumer.clone(), handler, metrics.clone(), of_consumer, shutdown.clone()),
+        bus.watch_backlog(std::slice::from_ref(&consumer), &consumers, &shutdown),
+        bus.consume(consumer.clone(), handler, consumers.clone(), of_consumer, shutdown.clone()),
     );
     bus.remove_settled(&consumer).await;
     Ok(())
@@ -94,7 +97,10 @@ impl Handler for Contacts {
     async fn handle(&self, batch: Vec<Delivery<ContactSubmitted>>) -> Vec<Result<(), Failure>> {
         let now = bson::DateTime::now();
         let documents = batch.iter().map(|delivery| document::of_contact(&delivery.event, now)).collect();
-        let results = self.store.insert(documents).await;
+        self.metrics.batch.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
+        let started = Instant::now();
+        let (results, how) = self.store.insert(documents).await;
+        self.metrics.inserted(how, started.elapsed());
         let stored = results.iter().filter(|result| matches!(result, Ok(Stored::New))).count();
         self.metrics.stored.inc_by(stored as u64);
         if batch.len() <= LOGGED_ONE_BY_ONE {

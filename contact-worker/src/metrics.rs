@@ -1,18 +1,57 @@
 //! The worker's metrics.
 
-use prometheus::{IntCounter, Registry};
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, Registry};
 use runtime::metrics::register;
 
-/// What the worker counts.
+/// What the worker counts and times.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     /// Contacts that were stored; one that was there already does not count.
     pub(crate) stored: IntCounter,
+    /// Contacts that are inserted at once.
+    pub(crate) batch: Histogram,
+    insert: HistogramVec,
+}
+
+/// From a warm store to the time-out of a write, in seconds.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// From one contact to the largest batch.
+const DOCUMENTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// How an insert as a whole went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// The store answered, whatever it said of single documents.
+    Ok,
+    /// The store could not be used.
+    Error,
+    /// It did not answer in time.
+    Timeout,
 }
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Self {
         let stored = IntCounter::new("contacts_stored_total", "Contacts that were stored, each once");
-        Self { stored: register(registry, stored) }
+        let batch = HistogramOpts::new("mongodb_insert_batch_documents", "Documents that are inserted at once");
+        let insert = HistogramOpts::new("db_client_operation_duration_seconds", "Time of an operation on the store");
+        let labels = &["db_operation_name", "outcome"];
+        Self {
+            stored: register(registry, stored),
+            batch: register(registry, Histogram::with_opts(batch.buckets(DOCUMENTS.to_vec()))),
+            insert: register(registry, HistogramVec::new(insert.buckets(SECONDS.to_vec()), labels)),
+        }
+    }
+
+    /// Notes how an insert went.
+    pub(crate) fn inserted(&self, how: Inserted, took: Duration) {
+        let outcome = match how {
+            Inserted::Ok => "ok",
+            Inserted::Error => "error",
+            Inserted::Timeout => "timeout",
+        };
+        self.insert.with_label_values(&["insert", outcome]).observe(took.as_secs_f64());
     }
 }

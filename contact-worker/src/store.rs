@@ -12,6 +12,8 @@ use mongodb::{
 use runtime::bus::Failure;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::metrics::Inserted;
+
 /// How long one write may take. It goes on by itself after that, and a second one with the same ids does no harm.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -87,16 +89,20 @@ impl Store {
         Ok(made.index_names.iter().map(|name| format!("index {name}: there")).collect())
     }
 
-    /// Stores documents, each on its own: one that cannot be stored does not keep the others from it.
-    pub(crate) async fn insert(&self, documents: Vec<Document>) -> Vec<Result<Stored, Failure>> {
+    /// Stores documents, each on its own: one that cannot be stored does not keep the others from it. Tells of each, and of
+    /// all.
+    pub(crate) async fn insert(&self, documents: Vec<Document>) -> (Vec<Result<Stored, Failure>>, Inserted) {
         let count = documents.len();
         let contacts = self.contacts.clone();
         // The driver's futures are not to be dropped half-way, so it is the handle that is timed out.
         let insert = tokio::spawn(async move { contacts.insert_many(documents).ordered(false).await });
         if let Ok(Ok(result)) = tokio::time::timeout(WRITE_TIMEOUT, insert).await {
-            outcomes(count, result.map(|_| ()))
+            let outcomes = outcomes(count, result.map(|_| ()));
+            let unavailable = |outcome: &Result<_, _>| matches!(outcome, Err(Failure::Unavailable(_)));
+            let how = if outcomes.iter().any(unavailable) { Inserted::Error } else { Inserted::Ok };
+            (outcomes, how)
         } else {
-            all_unavailable(count, &format!("no answer within {WRITE_TIMEOUT:?}"))
+            (all_unavailable(count, &format!("no answer within {WRITE_TIMEOUT:?}")), Inserted::Timeout)
         }
     }
 }

@@ -5,12 +5,23 @@ use std::sync::Arc;
 use events::{
     Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, TARGETS, executor_consumer, planner_consumer,
 };
-use runtime::{bus::Bus, config::ProvisionArgs, metrics::ConsumerMetrics, process::Process};
+use runtime::{
+    bus::Bus,
+    config::ProvisionArgs,
+    metrics::{ConsumerMetrics, register},
+    process::Process,
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    cluster::Cluster, executor::Executor, history::History, metrics::Metrics, planner::Planner, reporter::Reporter,
-    smoke::Prober, targets::Target,
+    cluster::Cluster,
+    executor::Executor,
+    history::History,
+    metrics::{Metrics, UnderWay},
+    planner::Planner,
+    reporter::Reporter,
+    smoke::Prober,
+    targets::Target,
 };
 
 /// Plans and executes until the shutdown begins. A rollout that is under way then is left to another replica, or to this one
@@ -19,11 +30,12 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
     let Process { bus, readiness, registry, shutdown, .. } = process;
     // Shared by all who need them: there may be hundreds.
     let targets: Vec<Arc<Target>> = targets.into_iter().map(Arc::new).collect();
-    let cluster = Cluster::open(&targets).await?;
-    let metrics = Metrics::new(&registry);
-    let consumers = ConsumerMetrics::new(&registry, "deployer");
+    let metrics = Metrics::new(&registry, &targets);
+    let cluster = Cluster::open(&targets, metrics.requests.clone()).await?;
+    let consumers = ConsumerMetrics::new(&registry, "builds");
     let tasks = TaskTracker::new();
     let history = History::new(bus.clone());
+    register(&registry, UnderWay::new(history.clone()));
     let prober = Prober::new();
     let gateway_url: Option<Arc<str>> = gateway_url.map(Into::into);
     let reported = targets.clone();

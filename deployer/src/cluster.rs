@@ -1,6 +1,7 @@
 //! Kubernetes: the only place that speaks to it.
 
 mod objects;
+mod timed;
 mod watches;
 
 use std::{sync::Arc, time::Duration};
@@ -20,8 +21,10 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams, PostParams},
+    client::ClientBuilder,
     core::Selector,
 };
+use prometheus::HistogramVec;
 use runtime::{config::ConfigError, readiness::Latch, shutdown::Shutdown};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -98,9 +101,10 @@ impl Cluster {
     ///
     /// # Errors
     /// There is no configuration, or it is wrong.
-    pub(crate) async fn open(targets: &[Arc<Target>]) -> Result<Self, ConfigError> {
+    pub(crate) async fn open(targets: &[Arc<Target>], duration: HistogramVec) -> Result<Self, ConfigError> {
         let config = Config::infer().await.map_err(|error| ConfigError::new("KUBECONFIG", error))?;
-        let client = Client::try_from(config).map_err(|error| ConfigError::new("KUBECONFIG", error))?;
+        let client = ClientBuilder::try_from(config).map_err(|error| ConfigError::new("KUBECONFIG", error))?;
+        let client = client.with_layer(&timed::Timed(duration)).build();
         Ok(Self { client, places: Arc::new(Semaphore::new(MAX_REQUESTS)), watches: watches::Watches::new(targets) })
     }
 

@@ -107,7 +107,7 @@ impl Executor {
     /// Carries out one request, from wherever it stands.
     async fn roll_out(&self, delivery: &Delivery<DeployRequested>) -> Result<(), Failure> {
         let request = &delivery.event;
-        let mut log = RolloutLog::open(self.bus.clone(), request).await?;
+        let mut log = RolloutLog::open(self.bus.clone(), request, self.metrics.in_state.clone()).await?;
         let ended_before = log.last().state.is_terminal();
         if !ended_before {
             let state = log.last().state;

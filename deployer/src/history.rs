@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use events::{ROLLOUTS, RolloutChanged, Stream, TARGETS, TargetChanged, TargetName, TargetState};
+use events::{ROLLOUTS, RolloutChanged, RolloutState, Stream, TARGETS, TargetChanged, TargetName, TargetState};
 use planning::{Standing, Standings};
 use runtime::{
     bus::{Bus, Failure, Followed},
@@ -93,6 +93,16 @@ impl History {
     pub(crate) async fn standing(&self, target: &TargetName) -> Result<Standing, Failure> {
         self.catch_up().await?;
         Ok(self.lock().of(target).cloned().unwrap_or_default())
+    }
+
+    /// Tells of each target what has no verdict yet, and since when, in seconds of Unix time, as far as is known by now.
+    pub(crate) fn under_way(&self, mut tell: impl FnMut(&TargetName, &[(RolloutState, f64)])) {
+        for (target, standing) in self.lock().iter() {
+            let open = standing.rollouts.open().map(|(_, open)| (open.state, open.since.timestamp_millis()));
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds of these centuries fit")]
+            let open: Vec<_> = open.map(|(state, at)| (state, at as f64 / 1e3)).collect();
+            tell(target, &open);
+        }
     }
 
     /// Whether the bus has this of a target as the last word, as far as is known by now.

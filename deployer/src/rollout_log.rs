@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use events::{DeployRequested, Event, RolloutChanged, RolloutState};
+use prometheus::HistogramVec;
 use runtime::bus::{Bus, Failure, PublishError};
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -16,22 +17,23 @@ pub(crate) struct RolloutLog {
     bus: Bus,
     sequence: u64,
     last: RolloutChanged,
+    in_state: HistogramVec,
 }
 
 impl RolloutLog {
     /// Reads where the rollout of a request stands.
-    pub(crate) async fn open(bus: Bus, request: &DeployRequested) -> Result<Self, Failure> {
+    pub(crate) async fn open(bus: Bus, request: &DeployRequested, in_state: HistogramVec) -> Result<Self, Failure> {
         let unavailable = |error: String| Failure::Unavailable(anyhow::anyhow!(error));
         let subject = RolloutChanged::subject_of(Some(&request.target), request.build_id);
         if let Some((sequence, last)) = bus.read_last(&subject).await.map_err(unavailable)? {
-            return Ok(Self { bus, sequence, last });
+            return Ok(Self { bus, sequence, last, in_state });
         }
         // The planner's word is gone, by age or by hand. The request says enough to go on.
         let (target, image) = (Some(request.target.clone()), request.image.clone());
         let first =
             RolloutChanged::first(request.build_id, target, RolloutState::Accepted, image, request.requested_at);
         let last = RolloutChanged { planned: Some(1), ..first };
-        Ok(Self { bus, sequence: 0, last })
+        Ok(Self { bus, sequence: 0, last, in_state })
     }
 
     /// Where the rollout stands.
@@ -64,6 +66,10 @@ impl RolloutLog {
         fill(&mut change);
         match self.bus.publish_after(&change, self.sequence, WITHIN).await {
             Ok(published) => {
+                if state != self.last.state {
+                    let took = (change.at - self.last.at).to_std().unwrap_or_default();
+                    self.in_state.with_label_values(&[self.last.state.as_str()]).observe(took.as_secs_f64());
+                }
                 self.sequence = published.sequence;
                 self.last = change;
                 Ok(())

@@ -131,6 +131,7 @@ impl BoardQuery {
 #[utoipa::path(
     get,
     path = "/rollouts",
+    operation_id = "board",
     tag = "pages",
     responses(
         (status = OK, description = "The board, or the sign-in after the redirect", content_type = "text/html", body = String),

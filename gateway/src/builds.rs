@@ -105,6 +105,7 @@ pub(crate) struct Submission {
 #[utoipa::path(
     post,
     path = "/api/builds",
+    operation_id = "submitBuild",
     tag = "builds",
     params(Submission, IdempotencyKey),
     request_body(content(
@@ -113,7 +114,8 @@ pub(crate) struct Submission {
         (requests::CloudEvents = "application/cloudevents-batch+json"),
     )),
     responses(
-        (status = ACCEPTED, description = "It is on disk, under this id; a batch has many", body = Accepted),
+        (status = ACCEPTED, description = "It is on disk, under this id; a batch has many", body = Accepted,
+            links(("build" = (operation_id = "getBuild", parameters(("id" = "$response.body#/id")))))),
         (status = OK, description = "With `dry_run`: what each target would decide; or an event of no interest", body = Answered),
         (status = CONFLICT, description = "The same key's request is under way"),
     ),
@@ -142,11 +144,11 @@ pub(crate) async fn submit(
         (caller, in_progress, body::read(&head.headers, body).await?)
     };
     let message = formats::read(&head.headers, &body, &app.jobs)?;
+    let key =
+        Key::of(&head.headers, signed.map(|signed| signed.id), &format!("builds {}", caller.name), || body.to_vec())?;
     if dry_run {
         return dry_run::answer(&app, &head.headers, message).await;
     }
-    let key =
-        Key::of(&head.headers, signed.map(|signed| signed.id), &format!("builds {}", caller.name), || body.to_vec())?;
     accept(&app, &caller, message, key).await
 }
 
@@ -154,6 +156,7 @@ pub(crate) async fn submit(
 #[utoipa::path(
     post,
     path = "/api/builds/hooks/{token}",
+    operation_id = "submitBuildByHook",
     tag = "builds",
     params(("token" = String, Path, description = "A token with the role `ci`", pattern = "^[A-Za-z0-9_-]+$"), IdempotencyKey),
     request_body(content((requests::Build = "application/json"))),
@@ -217,8 +220,8 @@ async fn publish(app: &App, caller: &Caller, build: Build, id: Uuid, at: DateTim
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Ask {
-    /// How long to wait until nothing more will happen to the build: a duration of at most 60s.
-    #[param(value_type = String, required = false, pattern = "^(?:[0-9]{1,4}ms|[0-5]?[0-9]s|60s|[01]m)$", example = "30s")]
+    /// How long to wait for the end: a duration of at most 60s.
+    #[param(value_type = String, required = false, pattern = "^(?:0|[0-9]{1,4}ms|[0-5]?[0-9]s|60s|[01]m)$", example = "30s")]
     wait: Option<String>,
 }
 
@@ -228,6 +231,7 @@ pub(crate) struct Ask {
 #[utoipa::path(
     get,
     path = "/api/builds/{id}",
+    operation_id = "getBuild",
     tag = "builds",
     params(("id" = BuildId, Path, description = "As it was answered"), Ask),
     responses((status = OK, description = "The build", content((BuildView = "application/json"), (String = "text/plain")))),
@@ -241,7 +245,7 @@ pub(crate) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
-    let wait = wait(ask.map(|Query(ask)| ask.wait).map_err(|_| bad_wait())?)?;
+    let wait = asked_wait(ask)?.unwrap_or_default();
     let mut build = find(&app, id).await?;
     // The headers are slices of the connection's buffer, which would be kept as long as they are.
     let text = text::wanted(&headers);
@@ -299,6 +303,7 @@ pub(crate) struct Builds {
 #[utoipa::path(
     get,
     path = "/api/builds",
+    operation_id = "listBuilds",
     tag = "builds",
     params(ListQuery),
     responses((status = OK, description = "A page of them", body = Builds)),
@@ -349,6 +354,7 @@ impl ListQuery {
 #[utoipa::path(
     post,
     path = "/api/builds/{id}/force",
+    operation_id = "forceBuild",
     tag = "builds",
     params(("id" = BuildId, Path, description = "The build")),
     request_body(content((requests::Force = "application/json"))),
@@ -379,13 +385,15 @@ pub(crate) fn target(fields: &mut Fields) -> Option<TargetName> {
     target.map_err(|error| fields.reject("target", error.to_string())).ok()
 }
 
-pub(crate) fn wait(asked: Option<String>) -> Result<Duration, Problem> {
-    let Some(text) = asked else { return Ok(Duration::ZERO) };
-    runtime::config::duration(&text).ok().filter(|wait| *wait <= MAX_WAIT).ok_or_else(bad_wait)
+/// How long a client wants to wait, if it does.
+pub(crate) fn asked_wait(ask: Result<Query<Ask>, QueryRejection>) -> Result<Option<Duration>, Problem> {
+    let asked = ask.map_or_else(|_| Some(String::new()), |Query(ask)| ask.wait);
+    asked.as_deref().map(wait).transpose()
 }
 
-fn bad_wait() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "`wait` is a duration of at most 60s, such as 30s")
+pub(crate) fn wait(text: &str) -> Result<Duration, Problem> {
+    let wait = runtime::config::duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
+    wait.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "`wait` is a duration of at most 60s, such as 30s"))
 }
 
 #[cfg(test)]
@@ -394,10 +402,9 @@ mod tests {
 
     #[test]
     fn a_wait_is_bounded() {
-        assert_eq!(wait(None).unwrap(), Duration::ZERO);
-        assert_eq!(wait(Some("60s".into())).unwrap(), MAX_WAIT);
+        assert_eq!(wait("60s").unwrap(), MAX_WAIT);
         for bad in ["61s", "", "soon", "-1s", "5"] {
-            assert_eq!(wait(Some(bad.into())).unwrap_err().status(), 400, "{bad}");
+            assert_eq!(wait(bad).unwrap_err().status(), 400, "{bad}");
         }
     }
 

@@ -22,9 +22,9 @@ pub(crate) const MAX_REASON: usize = 500;
 
 /// Reads the reason for a decision. Whoever reads it later may know nothing else.
 pub(crate) fn reason(fields: &mut Fields) -> Option<String> {
-    let reason = fields.text("reason")?;
-    if reason.chars().count() > MAX_REASON || reason.chars().any(char::is_control) {
-        fields.reject("reason", format!("longer than {MAX_REASON} characters, or not one line"));
+    let reason = fields.text_to("reason", MAX_REASON)?;
+    if reason.chars().any(char::is_control) {
+        fields.reject("reason", "not one line");
         return None;
     }
     Some(reason)

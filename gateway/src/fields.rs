@@ -60,10 +60,25 @@ impl Fields {
         }
     }
 
+    /// The same, of at most so many characters, white space around it included.
+    pub(crate) fn optional_text_to(&mut self, name: &str, max: usize) -> Option<String> {
+        let long = |value: &Value| value.as_str().is_some_and(|text| text.chars().count() > max);
+        if self.values.get(name).is_some_and(long) {
+            self.values.remove(name);
+            self.reject(name, format!("longer than {max} characters"));
+        }
+        self.optional_text(name)
+    }
+
     /// A text that has to be there.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        self.text_to(name, usize::MAX)
+    }
+
+    /// A text that has to be there, of at most so many characters, white space around it included.
+    pub(crate) fn text_to(&mut self, name: &str, max: usize) -> Option<String> {
         let wrong = self.errors.len();
-        let text = self.optional_text(name);
+        let text = self.optional_text_to(name, max);
         if text.is_none() && self.errors.len() == wrong {
             self.reject(name, "required");
         }

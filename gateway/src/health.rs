@@ -21,6 +21,7 @@ pub(crate) struct Health {
 #[utoipa::path(
     get,
     path = "/health",
+    operation_id = "health",
     tag = "pages",
     responses(
         (status = OK, description = "It serves", body = Health),

@@ -61,6 +61,7 @@ struct ThanksPage;
 #[utoipa::path(
     get,
     path = "/",
+    operation_id = "contactPage",
     tag = "pages",
     responses((status = OK, description = "The page", content_type = "text/html", body = String))
 )]

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use bytes::Bytes;
+use serde_json::Value;
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{
@@ -23,11 +24,14 @@ use utoipa::{
 };
 use utoipa_swagger_ui::Config;
 
-use crate::{problem, routes};
+use crate::{problem, rollouts::ChangeView, routes};
 
 /// The document, which does not change while the process runs.
-static DOCUMENT: LazyLock<Bytes> =
-    LazyLock::new(|| finish(routes::documented().into_openapi()).to_json().unwrap_or_default().into());
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
+    let mut document = serde_json::to_value(finish(routes::documented().into_openapi())).unwrap_or_default();
+    allow_empty(&mut document["paths"]["/api/builds"]["get"]["parameters"]);
+    document.to_string().into()
+});
 
 /// Swagger UI draws with styles of its own and with pictures that it carries along.
 const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self'; connect-src 'self'; \
@@ -37,8 +41,9 @@ const POLICY: &str = "default-src 'none'; style-src 'self' 'unsafe-inline'; scri
 #[utoipa::path(
     get,
     path = "/openapi.json",
+    operation_id = "openapi",
     tag = "pages",
-    responses((status = OK, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json"))
+    responses((status = OK, description = "OpenAPI 3.1", body = Value, content_type = "application/json"))
 )]
 pub(crate) async fn document() -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
@@ -49,6 +54,7 @@ pub(crate) async fn document() -> Response {
 #[utoipa::path(
     get,
     path = "/docs",
+    operation_id = "docs",
     tag = "pages",
     responses(
         (status = OK, description = "After the redirect", content_type = "text/html", body = String),
@@ -109,6 +115,7 @@ fn file(name: &str) -> Response {
         requests::Build,
         requests::CdEvent,
         requests::CloudEvent,
+        ChangeView,
     )),
 )]
 struct Base;
@@ -120,6 +127,13 @@ pub(crate) fn base() -> openapi::OpenApi {
     runtime::VERSION.clone_into(&mut base.info.version);
     base.info.license = None;
     base
+}
+
+/// What is empty does not count, as in a form; the crate has no word for it.
+fn allow_empty(parameters: &mut Value) {
+    for parameter in parameters.as_array_mut().into_iter().flatten() {
+        parameter["allowEmptyValue"] = true.into();
+    }
 }
 
 /// What holds for all: who may, and how errors are told.

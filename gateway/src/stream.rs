@@ -3,7 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{
         IntoResponse, Response,
@@ -11,13 +11,16 @@ use axum::{
     },
 };
 use futures::{Stream, stream};
+use utoipa::IntoParams;
 
 use crate::{
     app::Shared,
     auth::Role,
+    builds::{self, Ask},
     decisions,
     problem::Problem,
-    rollouts::{ChangeView, Subscription},
+    reference::requests::ChangeEvent,
+    rollouts::Subscription,
 };
 
 /// How often something is sent where nothing happens: proxies cut what is silent for a minute.
@@ -26,25 +29,48 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a client waits before it comes back, at least; the rest is chance, so that not all come at once.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// What the reference tells of the header.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is read by name; this describes it")]
+struct LastEventId {
+    /// Go on behind this place in the stream, in place of from now on.
+    #[param(rename = "Last-Event-ID", value_type = String, required = false, pattern = "^[0-9]{0,18}$")]
+    place: String,
+}
+
 /// Every change of every rollout, as it comes.
 ///
-/// Each is an `event: rollout` whose `id` is its place in the stream and whose data is a `Change`. Comments come every 15 s.
+/// There is no end to it before the time of `wait` is up. Each is an `event: rollout` whose `id` is its place in the stream and whose data is a `Change`. Comments come every 15 s.
 #[utoipa::path(
     get,
     path = "/api/rollouts/events",
+    operation_id = "listenToRollouts",
     tag = "builds",
-    params(("Last-Event-ID" = Option<u64>, Header, description = "Go on behind this place", minimum = 0)),
-    responses((status = OK, description = "Server-Sent Events, without an end", content_type = "text/event-stream", body = ChangeView)),
+    params(LastEventId, Ask),
+    responses((status = OK, description = "Server-Sent Events", content_type = "text/event-stream", body = ChangeEvent)),
     security(("ci" = []), ("operator" = []))
 )]
-// Tells each change as `event: rollout`, under its place in the stream, from behind `Last-Event-ID` on or from now on.
-pub(crate) async fn events(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(crate) async fn events(
+    State(app): State<Shared>,
+    ask: Result<Query<Ask>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
+    let until = builds::asked_wait(ask)?;
     let after = last_event_id(&headers)?;
     let subscription = app.rollouts.listen(after).await.map_err(|error| decisions::unreadable(&error))?;
     let over = app.shutdown.clone();
-    let changes = futures::StreamExt::take_until(changes(subscription), async move { over.begun().await });
-    Ok(server_sent(changes))
+    let over = async move {
+        match until {
+            None => over.begun().await,
+            Some(until) => tokio::select! {
+                () = over.begun() => {}
+                () = tokio::time::sleep(until) => {}
+            },
+        }
+    };
+    Ok(server_sent(futures::StreamExt::take_until(changes(subscription), over)))
 }
 
 /// An answer that goes on until the client leaves.
@@ -61,8 +87,11 @@ pub(crate) fn server_sent(events: impl Stream<Item = Result<Event, Infallible>> 
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
-    let place = value.to_str().ok().map(str::trim).filter(|text| !text.is_empty());
-    let Some(text) = place else { return Ok(None) };
+    // Not readable as text is not a number either.
+    let text = value.to_str().unwrap_or("?").trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
     text.parse().map(Some).map_err(|_| {
         Problem::new(StatusCode::BAD_REQUEST, "`Last-Event-ID` is the number of an event that was told before")
     })

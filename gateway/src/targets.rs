@@ -37,6 +37,7 @@ pub(crate) struct Targets {
 #[utoipa::path(
     get,
     path = "/api/targets",
+    operation_id = "listTargets",
     tag = "targets",
     responses((status = OK, description = "All of them", body = Targets)),
     security(("ci" = []), ("operator" = []))
@@ -53,6 +54,7 @@ pub(crate) async fn list(State(app): State<Shared>, headers: HeaderMap) -> Resul
 #[utoipa::path(
     get,
     path = "/api/targets/{name}",
+    operation_id = "getTarget",
     tag = "targets",
     params(("name" = TargetName, Path, description = "The target")),
     responses((status = OK, description = "How it is", body = TargetView)),
@@ -76,6 +78,7 @@ async fn view(app: &App, name: &str) -> Result<TargetView, Problem> {
 #[utoipa::path(
     post,
     path = "/api/targets/{name}/freeze",
+    operation_id = "freezeTarget",
     tag = "targets",
     params(("name" = TargetName, Path, description = "The target")),
     request_body(content((requests::Freeze = "application/json"))),
@@ -97,6 +100,7 @@ pub(crate) async fn freeze(State(app): State<Shared>, name: Name, request: Reque
 #[utoipa::path(
     delete,
     path = "/api/targets/{name}/freeze",
+    operation_id = "resumeTarget",
     tag = "targets",
     params(("name" = TargetName, Path, description = "The target")),
     responses((status = ACCEPTED, description = "It takes builds again", body = TargetView)),
@@ -113,6 +117,7 @@ pub(crate) async fn resume(State(app): State<Shared>, name: Name, headers: Heade
 #[utoipa::path(
     post,
     path = "/api/targets/{name}/rollback",
+    operation_id = "rollBackTarget",
     tag = "targets",
     params(("name" = TargetName, Path, description = "The target")),
     request_body(content((requests::Rollback = "application/json"))),

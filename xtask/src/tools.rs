@@ -91,6 +91,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     cluster()?;
     argocd()?;
     axe()?;
+    schemathesis()?;
     say(&format!("all tools are in {}", tools_folder().display()));
     Ok(())
 }
@@ -118,6 +119,11 @@ fn axe() -> anyhow::Result<()> {
         return Ok(());
     }
     wheels::install(&[AXE], &folder)
+}
+
+/// Gets Schemathesis, which holds the API against its reference, unless it is there.
+fn schemathesis() -> anyhow::Result<()> {
+    wheels::install_schemathesis(&tools_folder())
 }
 
 fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {

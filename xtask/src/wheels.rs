@@ -44,6 +44,24 @@ fn one(tool: &Tool, work: &Path, folder: &Path) -> anyhow::Result<()> {
     put(&program, &folder.join(tool.name))
 }
 
+/// Installs a Python program with all that it needs, in a folder of its own.
+pub(crate) fn install_schemathesis(folder: &Path) -> anyhow::Result<()> {
+    let pins = testbed::workspace_folder().join("tools/schemathesis.txt");
+    let (place, work) = (folder.join("schemathesis"), folder.join(".schemathesis"));
+    let same = |installed: Vec<u8>| fs::read(&pins).is_ok_and(|wanted| wanted == installed);
+    if fs::read(place.join("requirements.txt")).is_ok_and(same) {
+        return Ok(());
+    }
+    say("schemathesis: downloading …");
+    let _ = fs::remove_dir_all(&work);
+    let mut pip = command("python3", ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+    pip.args(["--only-binary=:all:", "--require-hashes", "--target"]).arg(&work).arg("--requirement").arg(&pins);
+    output(pip).context(ADVICE)?;
+    fs::copy(&pins, work.join("requirements.txt"))?;
+    let _ = fs::remove_dir_all(&place);
+    fs::rename(&work, &place).with_context(|| format!("cannot put {} into place", place.display()))
+}
+
 /// The lines of `tools/requirements.txt` that pin one package.
 fn pins(package: &str) -> anyhow::Result<String> {
     let path = testbed::workspace_folder().join("tools/requirements.txt");

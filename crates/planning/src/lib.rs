@@ -9,4 +9,4 @@ mod standing;
 
 pub use freeze::{OpenWindow, is_zone, open_window};
 pub use plan::{Decision, Judgement, Policy, plan};
-pub use standing::{Question, Rollouts, Standing, Standings};
+pub use standing::{Open, Question, Rollouts, Standing, Standings};

@@ -42,7 +42,18 @@ pub struct Rollouts {
     /// Versions that failed and have not succeeded since, and the builds that they failed with; the oldest first.
     quarantined: VecDeque<(String, BuildId)>,
     /// The rollouts that have no verdict yet.
-    open: BTreeMap<BuildId, (RolloutState, String)>,
+    open: BTreeMap<BuildId, Open>,
+}
+
+/// A rollout that has no verdict yet.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// Where it stands.
+    pub state: RolloutState,
+    /// The image to deploy.
+    pub image: String,
+    /// Since when it is under way; while it waits, since when it does.
+    pub since: DateTime<Utc>,
 }
 
 /// An image that somebody wants on a target.
@@ -143,7 +154,10 @@ impl Rollouts {
         if change.state.is_terminal() {
             self.open.remove(&change.build_id);
         } else {
-            self.open.insert(change.build_id, (change.state, change.image.clone()));
+            let begun = self.open.get(&change.build_id).filter(|open| open.state != RolloutState::Accepted);
+            let since = begun.map_or(change.at, |open| open.since);
+            let open = Open { state: change.state, image: change.image.clone(), since };
+            self.open.insert(change.build_id, open);
         }
         let version = version_of(&change.image);
         if change.state == RolloutState::Succeeded {
@@ -180,7 +194,7 @@ impl Rollouts {
         }
         let waiting = self.open.iter().filter(|(build, _)| **build != question.build);
         let newer =
-            waiting.map(|(_, (_, image))| image).find(|other| number_of(other).is_some_and(|newer| newer > number));
+            waiting.map(|(_, open)| &open.image).find(|other| number_of(other).is_some_and(|newer| newer > number));
         newer.map(|newer| format!("the build is older than one that is about to run: {newer}"))
     }
 
@@ -208,8 +222,8 @@ impl Rollouts {
     }
 
     /// The builds that have no verdict yet, the oldest first.
-    pub fn open(&self) -> impl Iterator<Item = (BuildId, RolloutState, &str)> {
-        self.open.iter().map(|(build, (state, image))| (*build, *state, image.as_str()))
+    pub fn open(&self) -> impl Iterator<Item = (BuildId, &Open)> {
+        self.open.iter().map(|(build, open)| (*build, open))
     }
 }
 

@@ -7,6 +7,7 @@ mod consume;
 mod dead_letter;
 mod follow;
 mod headers;
+mod metrics;
 mod provision;
 mod publish;
 mod settle;
@@ -33,6 +34,7 @@ pub struct Bus {
     client: async_nats::Client,
     jetstream: jetstream::Context,
     connected: watch::Receiver<bool>,
+    metrics: metrics::BusMetrics,
 }
 
 impl Bus {

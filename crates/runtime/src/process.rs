@@ -9,7 +9,7 @@ use crate::{
     admin::{self, Admin},
     bus::Bus,
     config::{Common, ConfigError},
-    metrics,
+    metrics::{self, ReadinessMetric},
     readiness::Readiness,
     shutdown::{Aborted, Shutdown},
     telemetry,
@@ -96,6 +96,7 @@ where
 {
     let registry = metrics::registry();
     let readiness = Readiness::starting();
+    metrics::register(&registry, ReadinessMetric::new(readiness.clone()));
     let listener = TcpListener::bind(config.admin_addr).await.map_err(|error| {
         ConfigError::new("ADMIN_ADDR", format_args!("cannot listen on {}: {error}", config.admin_addr))
     })?;
@@ -103,7 +104,7 @@ where
     // It serves to the very end, so that a drain can be watched, and ends with the runtime.
     tokio::spawn(axum::serve(listener, admin::router(admin)).into_future());
 
-    let bus = Bus::connect(name, &config.nats, readiness.latch("nats")).await?;
+    let bus = Bus::connect(name, &config.nats, readiness.latch("nats"), &registry).await?;
     tracing::info!(version = crate::VERSION, admin.addr = %config.admin_addr, "{name} starts");
     work(Process { name, bus: bus.clone(), readiness, registry, shutdown }).await?;
     // What was published and acknowledged by us is on its way: let it leave.
@@ -119,7 +120,7 @@ where
 {
     start(async move {
         let command = async {
-            let bus = Bus::connect(name, &config.nats, Readiness::default().latch("nats")).await?;
+            let bus = Bus::connect(name, &config.nats, Readiness::default().latch("nats"), &Registry::new()).await?;
             bus.connected(Duration::from_secs(10)).await?;
             work(bus).await
         };

@@ -8,6 +8,7 @@ mod contacts;
 mod decisions;
 mod formats;
 mod kills;
+mod reference;
 mod rollout_faults;
 mod visitors;
 mod world;

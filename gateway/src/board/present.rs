@@ -48,8 +48,8 @@ fn target(model: &Model, name: &TargetName, standing: &Standing, now: DateTime<U
     let verdict = model.last_verdicts.get(name);
     let open = |waiting: bool| {
         let rollouts = standing.rollouts.open();
-        let wanted = rollouts.filter(move |(_, state, _)| (*state == RolloutState::Accepted) == waiting);
-        wanted.filter_map(|(build, _, _)| model.rollout(build, name))
+        let wanted = rollouts.filter(move |(_, open)| (open.state == RolloutState::Accepted) == waiting);
+        wanted.filter_map(|(build, _)| model.rollout(build, name))
     };
     let running = state.and_then(|state| state.running.as_deref());
     let since = verdict.filter(|verdict| verdict.state == RolloutState::Succeeded && Some(&*verdict.image) == running);

@@ -13,7 +13,9 @@ pub(crate) const MAX_TEXT: usize = 1_000;
 /// Checks all fields. Pure.
 pub(crate) fn parse(body: Value) -> Result<Build, Problem> {
     let mut fields = Fields::new(body)?;
-    let job = fields.text("job").and_then(|text| checked(&mut fields, "job", text.parse::<JobName>()));
+    let job = fields
+        .text_to("job", JobName::MAX_CHARACTERS)
+        .and_then(|text| checked(&mut fields, "job", text.parse::<JobName>()));
     let number = fields.number("number");
     let status = fields.text("status").and_then(|text| {
         let status = BuildStatus::parse(&text);
@@ -56,9 +58,9 @@ pub(super) fn image(fields: &mut Fields, text: String) -> Option<(String, ImageR
 }
 
 fn line(fields: &mut Fields, name: &'static str) -> Option<String> {
-    let text = fields.optional_text(name)?;
-    if text.chars().count() > MAX_TEXT || text.chars().any(char::is_control) {
-        fields.reject(name, format!("longer than {MAX_TEXT} characters, or not one line"));
+    let text = fields.optional_text_to(name, MAX_TEXT)?;
+    if text.chars().any(char::is_control) {
+        fields.reject(name, "not one line");
         return None;
     }
     Some(text)
@@ -112,7 +114,7 @@ mod tests {
             ("number", json!(-1), "/number not a whole number"),
             ("status", json!("ok"), "/status not one of success, unstable, failure"),
             ("digest", json!("sha256:12"), "/digest a digest is"),
-            ("commit", json!("a\nb"), "/commit longer than"),
+            ("commit", json!("a\nb"), "/commit not one line"),
             ("url", json!("x".repeat(1_001)), "/url longer than"),
         ] {
             let found = with(field, value.clone());

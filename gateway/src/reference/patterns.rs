@@ -60,10 +60,40 @@ pub(super) const EMAIL: &str = trimmed!(
 /// A number that is written as a text.
 pub(super) const NUMBER: &str = trimmed!("[0-9]{1,15}");
 
-/// An image with a tag that names a build, and no digest.
+/// One part of a repository's name.
+macro_rules! part {
+    ($separators:literal) => {
+        concat!("[a-z0-9]+(?:(?:", $separators, ")[a-z0-9]+)*")
+    };
+}
+
+/// One part of a host's name.
+macro_rules! label {
+    () => {
+        "[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
+    };
+}
+
+/// An image with a tag that names a build, and no digest. What stands before the first slash is a registry if it has a dot or
+/// a port, or is localhost.
 pub(super) const IMAGE: &str = trimmed!(concat!(
-    r"(?:(?:localhost|[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*(?:\.[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*)+)(?::[1-9][0-9]{0,3})?/)?",
-    r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*)*:",
+    "(?:(?:",
+    label!(),
+    r"(?:\.",
+    label!(),
+    ")+(?::[1-9][0-9]{0,3})?|",
+    label!(),
+    ":[1-9][0-9]{0,3}|localhost)/",
+    part!(r"\.|__?|-+"),
+    "(?:/",
+    part!(r"\.|__?|-+"),
+    ")*|",
+    part!("__?|-+"),
+    "(?:/",
+    part!(r"\.|__?|-+"),
+    ")*|",
+    part!(r"\.|__?|-+"),
+    "):",
     tag!()
 ));
 
@@ -167,6 +197,6 @@ mod tests {
         let parameters = document["paths"]["/api/builds/{id}"]["get"]["parameters"].as_array().unwrap();
         let wait = parameters.iter().find(|parameter| parameter["name"] == "wait").unwrap();
         let wait = wait["schema"]["pattern"].as_str().unwrap();
-        agree("wait", wait, |text| crate::builds::wait(Some(text.to_owned())).is_ok());
+        agree("wait", wait, |text| crate::builds::wait(text).is_ok());
     }
 }

@@ -61,7 +61,13 @@ schema!(
     object()
         .property("name", text(patterns::LINE, contact::MAX_NAME))
         .property("email", text(patterns::EMAIL, contact::MAX_EMAIL))
-        .property("subject", text(patterns::OPTIONAL_LINE, contact::MAX_SUBJECT))
+        .property(
+            "subject",
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .pattern(Some(patterns::OPTIONAL_LINE))
+                .max_length(Some(contact::MAX_SUBJECT))
+        )
         .property("message", text(patterns::TEXT, contact::MAX_MESSAGE))
         .required("name")
         .required("email")
@@ -138,9 +144,14 @@ schema!(
         )
         .property(
             "subject",
-            closed(&["id", "content"])
+            object()
+                .required("id")
+                .required("content")
                 .property("id", ObjectBuilder::new().schema_type(Type::String).pattern(Some(patterns::PACKAGE_URL)))
-                .property("content", closed(&[]).property("user", any_text()))
+                .property("content", closed(&[]).property(
+                    "user",
+                    ObjectBuilder::new().schema_type(SchemaType::Array(vec![Type::String, Type::Null]))
+                ))
         )
         .required("context")
         .required("subject")
@@ -171,6 +182,25 @@ schema!(
         array.description = Some("All of them are taken, or none; each has its own source and id".to_owned());
         array
     })
+);
+
+schema!(
+    /// A change of a rollout, as an event of Server-Sent Events.
+    ChangeEvent,
+    "ChangeEvent",
+    object()
+        .property("event", one_of(&["rollout"]))
+        .property("id", any_text().description(Some("Its place in the stream, for `Last-Event-ID`")))
+        .property(
+            "data",
+            any_text()
+                .content_media_type("application/json")
+                .content_schema(Some(Ref::from_schema_name("Change")))
+        )
+        .required("event")
+        .required("id")
+        .required("data")
+        .build()
 );
 
 schema!(
@@ -269,8 +299,13 @@ fn envelope(r#type: ObjectBuilder, data: &str) -> ObjectBuilder {
         .property("id", any_text())
         .property("source", any_text().description(Some("With the id, it names the event")))
         .property("type", r#type)
-        .property("time", time())
-        .property("datacontenttype", one_of(&["application/json"]))
+        .property("time", time().schema_type(SchemaType::Array(vec![Type::String, Type::Null])))
+        .property(
+            "datacontenttype",
+            ObjectBuilder::new()
+                .schema_type(SchemaType::Array(vec![Type::String, Type::Null]))
+                .enum_values(Some([json!("application/json"), Value::Null])),
+        )
         .property("data", Ref::from_schema_name(data))
         .required("specversion")
         .required("id")
@@ -281,6 +316,8 @@ fn envelope(r#type: ObjectBuilder, data: &str) -> ObjectBuilder {
         .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::Object(
             ObjectBuilder::new()
                 .schema_type(SchemaType::Array(vec![Type::String, Type::Boolean, Type::Integer, Type::Null]))
+                .minimum(Some(i64::MIN))
+                .maximum(Some(i64::MAX))
                 .build(),
         )))))
 }

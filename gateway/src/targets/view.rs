@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use events::{BuildId, FreezeWindow, Progress, RolloutChanged, RolloutState, TargetName};
-use planning::{Standing, open_window};
+use planning::{Open, Standing, open_window};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -84,11 +84,8 @@ impl TargetView {
         let state = standing.state.clone();
         let freeze = FreezeView::of(standing, now);
         let rollouts = &standing.rollouts;
-        let queued = |(build_id, state, image): (BuildId, RolloutState, &str)| QueuedView {
-            build_id,
-            state,
-            image: image.to_owned(),
-        };
+        let queued =
+            |(build_id, open): (BuildId, &Open)| QueuedView { build_id, state: open.state, image: open.image.clone() };
         let quarantined = |(image, build_id): (&str, BuildId)| QuarantinedView { image: image.to_owned(), build_id };
         Self {
             name: name.clone(),

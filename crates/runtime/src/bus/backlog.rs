@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::Info;
+use chrono::{DateTime, Utc};
 use events::Consumer;
-use prometheus::IntGauge;
+use prometheus::{Gauge, IntGauge};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Bus;
@@ -48,6 +49,13 @@ impl Bus {
         }
     }
 
+    /// When the first message for a consumer behind a place in its stream was published.
+    async fn published_after(&self, consumer: &Consumer, sequence: u64) -> Option<DateTime<Utc>> {
+        let stream = self.jetstream.get_stream_no_info(consumer.stream.name).await.ok()?;
+        let first = stream.get_first_raw_message_by_subject(&consumer.filter, sequence + 1).await.ok()?;
+        DateTime::from_timestamp(first.time.unix_timestamp(), 0)
+    }
+
     async fn remove_up_to(&self, consumer: &Consumer, sequence: u64) -> anyhow::Result<()> {
         // Servers differ in what "up to 1" means: to some of them, all.
         if sequence == 0 {
@@ -64,14 +72,28 @@ impl Bus {
 struct Backlog<'a> {
     consumer: &'a Consumer,
     pending: IntGauge,
+    in_process: IntGauge,
+    redelivered: IntGauge,
+    oldest_age: Gauge,
+    /// The last message that was settled, and when the one behind it was published.
+    oldest: Option<(u64, DateTime<Utc>)>,
     removed: u64,
     failing: bool,
 }
 
 impl<'a> Backlog<'a> {
     fn new(consumer: &'a Consumer, metrics: &ConsumerMetrics) -> Self {
-        let pending = metrics.pending.with_label_values(&[consumer.stream.name, &consumer.name]);
-        Self { consumer, pending, removed: 0, failing: false }
+        let labels = &[consumer.stream.name, consumer.name.as_str()];
+        Self {
+            consumer,
+            pending: metrics.pending.with_label_values(labels),
+            in_process: metrics.in_process.with_label_values(labels),
+            redelivered: metrics.redelivered.with_label_values(labels),
+            oldest_age: metrics.oldest_age.with_label_values(labels),
+            oldest: None,
+            removed: 0,
+            failing: false,
+        }
     }
 
     async fn update(&mut self, bus: &Bus) {
@@ -80,6 +102,9 @@ impl<'a> Backlog<'a> {
         let info = found.cached_info();
         let waiting = info.num_pending + u64::try_from(info.num_ack_pending).unwrap_or(0);
         self.pending.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.in_process.set(i64::try_from(info.num_ack_pending).unwrap_or(i64::MAX));
+        self.redelivered.set(i64::try_from(info.num_redelivered).unwrap_or(i64::MAX));
+        self.note_oldest(bus, settled(info), waiting).await;
         if !self.consumer.removes_settled || settled(info) == self.removed {
             return;
         }
@@ -94,6 +119,20 @@ impl<'a> Backlog<'a> {
             }
             Err(_) => {}
         }
+    }
+}
+
+impl Backlog<'_> {
+    /// Looks up when the oldest message that is not settled was published, once for each.
+    async fn note_oldest(&mut self, bus: &Bus, settled: u64, waiting: u64) {
+        if waiting == 0 {
+            self.oldest = None;
+        } else if self.oldest.is_none_or(|(behind, _)| behind != settled) {
+            let published = bus.published_after(self.consumer, settled).await;
+            self.oldest = published.map(|at| (settled, at));
+        }
+        let age = self.oldest.map_or(0.0, |(_, at)| (Utc::now() - at).as_seconds_f64());
+        self.oldest_age.set(age.max(0.0));
     }
 }
 

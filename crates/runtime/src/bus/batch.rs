@@ -61,6 +61,8 @@ pub(super) struct BatchLog {
 impl GroupPublisher {
     /// For the events of one stream, each of which may take so long.
     pub fn start(bus: Bus, stream: &'static Stream, within: Duration, limits: Limits) -> Self {
+        // A counter that is there from the start can be watched for its first increase.
+        bus.metrics.fallbacks.with_label_values(&[stream.name]);
         let commits = GroupCommit::start(BatchLog { bus: bus.clone(), stream }, limits);
         Self { bus, commits, within }
     }
@@ -74,13 +76,15 @@ impl GroupPublisher {
         let span = publish::span(E::STREAM.name, &subject);
         let headers = headers::of_event(event, self.bus.name, &span);
         let payload = Bytes::from(serde_json::to_vec(event)?);
-        let prepared = Prepared { subject, headers, payload, deadline: Instant::now() + self.within };
+        let started = Instant::now();
+        let prepared = Prepared { subject, headers, payload, deadline: started + self.within };
         let outcome = self.commits.submit(prepared).await;
         let result = match outcome {
             Ok(outcome) => outcome,
             Err(NotTaken::Full) => Err(PublishError::Busy),
             Err(NotTaken::Ended) => Err(PublishError::Unavailable),
         };
+        self.bus.metrics.published(E::STREAM, started.elapsed(), &result);
         if result.is_err() {
             span.record("otel.status_code", "ERROR");
         }
@@ -97,6 +101,10 @@ impl Log for BatchLog {
     }
 
     async fn commit(&self, group: Vec<Prepared>) -> Vec<Result<Published, PublishError>> {
+        let labels = [self.stream.name];
+        // Batches have at most 1,000 messages.
+        let messages = u32::try_from(group.len()).unwrap_or(u32::MAX);
+        self.bus.metrics.batch.with_label_values(&labels).observe(messages.into());
         if group.len() < SMALLEST_BATCH {
             return self.one_by_one(group).await;
         }
@@ -123,6 +131,7 @@ impl Log for BatchLog {
                 group.iter().map(|_| Err(error.to_error())).collect()
             }
             Err(Refusal::Split) => {
+                self.bus.metrics.fallbacks.with_label_values(&labels).inc();
                 tracing::debug!(stream = self.stream.name, messages = group.len(), "a batch is published one by one");
                 self.one_by_one(group).await
             }

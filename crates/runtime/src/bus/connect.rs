@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::{ConnectOptions, Event, jetstream::context::ContextBuilder};
+use prometheus::Registry;
 use tokio::sync::watch;
 
-use super::Bus;
+use super::{Bus, metrics::BusMetrics};
 use crate::{config::Nats, readiness::Latch};
 
 /// How long one answer may take before it is asked for again.
@@ -24,12 +25,14 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 pub struct NotConnected(Duration);
 
 impl Bus {
-    /// Starts to connect, and returns at once. The latch shows how it goes.
+    /// Starts to connect, and returns at once. The latch and the metrics show how it goes.
     ///
     /// # Errors
     /// A file that the configuration names cannot be read.
-    pub async fn connect(name: &'static str, config: &Nats, latch: Latch) -> anyhow::Result<Self> {
+    pub async fn connect(name: &'static str, config: &Nats, latch: Latch, registry: &Registry) -> anyhow::Result<Self> {
         let (sender, connected) = watch::channel(false);
+        let metrics = BusMetrics::new(registry);
+        let observed = metrics.clone();
         let options = sign_in(ConnectOptions::new(), config)
             .await?
             .name(name)
@@ -38,12 +41,12 @@ impl Bus {
             .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(pause)
             .event_callback(move |event| {
-                observe(&event, &latch, &sender);
+                observe(&event, &latch, &sender, &observed);
                 std::future::ready(())
             });
         let client = options.connect(config.urls.0.clone()).await.context("NATS_URL")?;
         let jetstream = ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client.clone());
-        Ok(Self { name, client, jetstream, connected })
+        Ok(Self { name, client, jetstream, connected, metrics })
     }
 
     /// Waits until the bus is connected.
@@ -89,18 +92,22 @@ fn pause(attempts: usize) -> Duration {
     Duration::from_millis(20).saturating_mul(2_u32.saturating_pow(exponent)).min(LONGEST_PAUSE)
 }
 
-fn observe(event: &Event, latch: &Latch, connected: &watch::Sender<bool>) {
+fn observe(event: &Event, latch: &Latch, connected: &watch::Sender<bool>, metrics: &BusMetrics) {
     match event {
         Event::Connected => {
             connected.send_replace(true);
+            metrics.connected.set(1);
             latch.set("connected");
         }
         Event::Disconnected => {
             connected.send_replace(false);
+            metrics.connected.set(0);
+            metrics.disconnects.inc();
             latch.unset("disconnected, connecting again");
         }
         Event::Closed => {
             connected.send_replace(false);
+            metrics.connected.set(0);
             latch.unset("closed");
         }
         // The next attempt says the same: the latch tells it once.

@@ -77,6 +77,9 @@ impl Bus {
     ) {
         // A counter that is there from the start can be watched for its first increase.
         metrics.dead_lettered.with_label_values(&[consumer.stream.name, &consumer.name]);
+        for outcome in ["settled", "retried", "dead_lettered"] {
+            metrics.messages.with_label_values(&[consumer.stream.name, consumer.name.as_str(), outcome]);
+        }
         let work = Work { bus: self, consumer: &consumer, handler: &*handler, metrics: &metrics, latch: &latch };
         while !shutdown.has_begun() {
             tokio::select! {
@@ -286,6 +289,12 @@ impl<H: Handler> Work<'_, H> {
                 }
             }
         };
+        let outcome = match kind {
+            AckKind::Ack => "settled",
+            AckKind::Term => "dead_lettered",
+            _ => "retried",
+        };
+        self.metrics.messages.with_label_values(&[self.consumer.stream.name, consumer, outcome]).inc();
         if let Err(error) = message.ack_with(kind).await {
             tracing::warn!(consumer, message.sequence = sequence, "could not settle, it will come again: {error}");
         }

@@ -113,6 +113,7 @@ impl Bus {
     async fn check_streams(&self, streams: &[&'static Stream]) -> Result<(), String> {
         for stream in streams {
             let info = self.stream_info(stream).await?;
+            self.metrics.filled(stream, &info);
             let found = serde_json::to_value(&info.config).map_err(|error| error.to_string())?;
             let differences = differences(&found, &stream.to_json(info.config.num_replicas));
             if let Some(difference) = essential(&differences).first() {

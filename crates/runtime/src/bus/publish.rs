@@ -94,7 +94,9 @@ impl Bus {
             headers::set(&mut headers, NATS_MESSAGE_ID, &id);
         }
         let payload = Bytes::from(serde_json::to_vec(event)?);
+        let started = Instant::now();
         let result = self.send_raw(subject, headers, payload, within).instrument(span.clone()).await;
+        self.metrics.published(E::STREAM, started.elapsed(), &result);
         if result.is_err() {
             span.record("otel.status_code", "ERROR");
         }

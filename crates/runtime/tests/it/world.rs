@@ -36,7 +36,8 @@ impl World {
 
 pub(crate) async fn connect(nats: &Nats, readiness: &Readiness) -> Bus {
     let cli: Cli = config::parse_from(["test", "--nats-url", &nats.url()]).unwrap();
-    let bus = Bus::connect("test", &cli.common.nats, readiness.latch("nats")).await.unwrap();
+    let bus =
+        Bus::connect("test", &cli.common.nats, readiness.latch("nats"), &prometheus::Registry::new()).await.unwrap();
     bus.connected(std::time::Duration::from_secs(10)).await.unwrap();
     bus
 }
