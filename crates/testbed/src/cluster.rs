@@ -87,7 +87,7 @@ impl Cluster {
         }
         let mut api_server = Server::start(spec)?;
         let kubeconfig = files.kubeconfig.clone();
-        api_server.ready(Duration::from_mins(3), || is_ready(kubeconfig.clone())).await?;
+        api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
         let controllers = Server::start(
             Spec::new("kube-controller-manager", find_tool("kube-controller-manager")?, folder)
                 .args(["--leader-elect=false", "--secure-port=0"])
@@ -147,7 +147,7 @@ impl Cluster {
         }
         self.api_server.start_again()?;
         let kubeconfig = self.kubeconfig.clone();
-        self.api_server.ready(Duration::from_mins(3), || is_ready(kubeconfig.clone())).await?;
+        self.api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
         free_node(&self.kubeconfig).await?;
         for server in [&mut self.controllers, &mut self.scheduler, &mut self.kwok] {
             server.start_again()?;
@@ -327,7 +327,12 @@ async fn free_node(kubeconfig: &Path) -> anyhow::Result<()> {
 }
 
 async fn is_ready(kubeconfig: PathBuf) -> Option<()> {
-    kubectl(&kubeconfig, &["get", "--raw", "/readyz"], "").await.ok().map(|_| ())
+    let answer = kubectl(&kubeconfig, &["get", "--raw", "/readyz"], "").await;
+    if answer.is_err() {
+        // Each question is a process.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    answer.ok().map(|_| ())
 }
 
 /// Runs kubectl without the caller's own configuration.

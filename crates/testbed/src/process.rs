@@ -12,7 +12,13 @@ use std::{
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{reaper, within};
+use crate::reaper;
+
+/// How long one question whether it is ready may take.
+const ASK: Duration = Duration::from_secs(10);
+
+/// The pause before the next one.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How a server is started, each time anew.
 #[derive(Clone, Debug)]
@@ -145,13 +151,15 @@ impl Server {
         let deadline = Instant::now() + time;
         loop {
             self.check_running()?;
-            if within(Duration::from_millis(100), "an answer", &mut ask).await.is_ok() {
+            // Not less: on a busy machine, a client alone may take seconds, and would be started anew in vain.
+            if let Ok(Some(())) = tokio::time::timeout(ASK, ask()).await {
                 // Whoever answers on a port may be somebody else, if ours could not take it and has just ended.
                 return self.check_running();
             }
             if Instant::now() > deadline {
                 bail!("{name} is not ready after {time:?}; its last lines:\n{}", tail(&self.log(), 15));
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

@@ -17,7 +17,7 @@ async fn answers(scene: &Scene, answers: Answers) {
 /// The new version's pods serve, and the smoke test fails.
 async fn fails(scene: &Scene, part: &str) -> Verdict {
     let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-    verdict.is("rolled_back", "SmokeTestFailed", 30.0).says(part);
+    verdict.is("rolled_back", "SmokeTestFailed", 15.0).says(part);
     assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(1)));
     verdict
 }
