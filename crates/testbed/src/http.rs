@@ -59,6 +59,11 @@ impl Client {
         Self { base: base.to_owned(), pool, headers: HeaderMap::new() }
     }
 
+    /// Where the server is.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The same, with a header on every request.
     ///
     /// # Panics

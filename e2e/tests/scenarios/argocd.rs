@@ -75,7 +75,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("argocd-missing", "there is no such Application", |scene| async move {
             let generation = scene.field(".metadata.generation").await;
             let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict.is("failed", "ApplicationNotFound", 2.0);
+            verdict.is("failed", "ApplicationNotFound", 5.0);
             assert_eq!(scene.field(".metadata.generation").await, generation, "nothing was written");
         })
         .settings(GATED),

@@ -94,11 +94,11 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         Case::new("missing", "there is no such Deployment", |scene| async move {
             scene.kubectl(&["delete", "deployment/app"]).await.unwrap();
-            scene.roll_out(&Fate::Ready.tag(2)).await.is("failed", "DeploymentNotFound", 2.0);
+            scene.roll_out(&Fate::Ready.tag(2)).await.is("failed", "DeploymentNotFound", 5.0);
         }),
         Case::new("container-missing", "there is no such container", |scene| async move {
             let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict.is("failed", "ContainerNotFound", 2.0).says("has no container app");
+            verdict.is("failed", "ContainerNotFound", 5.0).says("has no container app");
         })
         .deployment(
             json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "x/web:v1-abcd"}]}}}}),

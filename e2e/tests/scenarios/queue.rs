@@ -51,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         Case::new("older", "the build is older than what runs", |scene| async move {
             let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict.is("rejected", "", 2.0).says("older than what runs");
+            verdict.is("rejected", "", 5.0).says("older than what runs");
             assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(3)));
         })
         .first(Fate::Ready.tag(3)),
@@ -91,7 +91,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let first = scene.post(&tag).await.verdict().await;
             first.is("rolled_back", "ImagePullBackOff", 8.0);
             let generation = scene.field(".metadata.generation").await;
-            scene.roll_out(&tag).await.is("rejected", "", 2.0).says("quarantine");
+            scene.roll_out(&tag).await.is("rejected", "", 5.0).says("quarantine");
             assert_eq!(scene.field(".metadata.generation").await, generation, "nothing was written");
             let id = force(&scene, &tag).await;
             let gateway = &scene.world.shared().await.bus.gateway;
