@@ -32,6 +32,17 @@ pub(crate) enum Inserted {
     Timeout,
 }
 
+impl Inserted {
+    /// One word, for metrics and spans.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Self {
         let stored = IntCounter::new("contacts_stored_total", "Contacts that were stored, each once");
@@ -47,11 +58,6 @@ impl Metrics {
 
     /// Notes how an insert went.
     pub(crate) fn inserted(&self, how: Inserted, took: Duration) {
-        let outcome = match how {
-            Inserted::Ok => "ok",
-            Inserted::Error => "error",
-            Inserted::Timeout => "timeout",
-        };
-        self.insert.with_label_values(&["insert", outcome]).observe(took.as_secs_f64());
+        self.insert.with_label_values(&["insert", how.as_str()]).observe(took.as_secs_f64());
     }
 }

@@ -9,8 +9,9 @@ use mongodb::{
     error::{Error, ErrorKind, IndexedWriteError, InsertManyError},
     options::{ClientOptions, WriteConcern},
 };
-use runtime::bus::Failure;
+use runtime::{bus::Failure, spans};
 use secrecy::{ExposeSecret, SecretString};
+use tracing::{Instrument, Span};
 
 use crate::metrics::Inserted;
 
@@ -95,15 +96,37 @@ impl Store {
         let count = documents.len();
         let contacts = self.contacts.clone();
         // The driver's futures are not to be dropped half-way, so it is the handle that is timed out.
-        let insert = tokio::spawn(async move { contacts.insert_many(documents).ordered(false).await });
-        if let Ok(Ok(result)) = tokio::time::timeout(WRITE_TIMEOUT, insert).await {
+        let span = self.span(count);
+        let insert = async move { contacts.insert_many(documents).ordered(false).await };
+        let insert = tokio::spawn(insert.instrument(span.clone()));
+        let (results, how) = if let Ok(Ok(result)) = tokio::time::timeout(WRITE_TIMEOUT, insert).await {
             let outcomes = outcomes(count, result.map(|_| ()));
             let unavailable = |outcome: &Result<_, _>| matches!(outcome, Err(Failure::Unavailable(_)));
             let how = if outcomes.iter().any(unavailable) { Inserted::Error } else { Inserted::Ok };
             (outcomes, how)
         } else {
             (all_unavailable(count, &format!("no answer within {WRITE_TIMEOUT:?}")), Inserted::Timeout)
+        };
+        if let Some(failure) = results.iter().find_map(|result| result.as_ref().err()) {
+            let kind = if how == Inserted::Ok { "refused" } else { how.as_str() };
+            spans::failed(&span, kind, failure.to_string());
         }
+        (results, how)
+    }
+
+    /// The span of an insert (OpenTelemetry: database spans).
+    fn span(&self, documents: usize) -> Span {
+        let namespace = self.contacts.namespace();
+        tracing::info_span!(
+            "insert",
+            otel.name = format_args!("insert {}", namespace.coll),
+            otel.kind = "client",
+            db.system.name = "mongodb",
+            db.operation.name = "insert",
+            db.operation.batch.size = documents,
+            db.namespace = namespace.db,
+            db.collection.name = namespace.coll,
+        )
     }
 }
 

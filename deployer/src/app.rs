@@ -43,6 +43,7 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
         bus: bus.clone(),
         cluster: cluster.clone(),
         history: history.clone(),
+        policies: targets.iter().map(|target| target.policy()).collect(),
         targets: targets.clone(),
         metrics: metrics.clone(),
     };

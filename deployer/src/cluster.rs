@@ -4,7 +4,7 @@ mod objects;
 mod timed;
 mod watches;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
@@ -85,6 +85,8 @@ pub(crate) struct Note {
     /// Whether it is a warning.
     pub(crate) warning: bool,
     pub(crate) message: String,
+    /// The trace that the rollout is in, as an annotation.
+    pub(crate) trace_id: Option<String>,
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -198,9 +200,10 @@ impl Cluster {
             Observed::Found(found) => found.metadata.uid.clone(),
             _ => None,
         };
+        let annotations: BTreeMap<_, _> = note.trace_id.map(|id| ("trace_id", id)).into_iter().collect();
         let at = note.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         let event = json!({
-            "metadata": {"name": note.name, "namespace": namespace},
+            "metadata": {"name": note.name, "namespace": namespace, "annotations": annotations},
             "involvedObject": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": namespace, "name": deployment, "uid": uid},
             "type": if note.warning { "Warning" } else { "Normal" },
             "reason": note.reason,

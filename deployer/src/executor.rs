@@ -8,6 +8,7 @@ mod follow;
 mod gates;
 mod rollback;
 mod set;
+mod spans;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +18,11 @@ use events::{DeployRequested, Diagnosis, RolloutState};
 use planning::Question;
 use runtime::{
     bus::{Bus, Delivery, Failure, Handler},
+    propagation,
     shutdown::Shutdown,
 };
 use tokio::time::{Instant, sleep};
+use tracing::{Instrument, Span};
 
 use crate::{
     cluster::{Cluster, Note, RequestError},
@@ -97,7 +100,8 @@ impl Handler for Executor {
         let mut results = Vec::with_capacity(batch.len());
         for delivery in batch {
             // Boxed: it holds whole Deployments, and there is one for each target.
-            results.push(Box::pin(self.roll_out(&delivery)).await);
+            let span = spans::rollout(&self.target, &delivery.event, delivery.deliveries);
+            results.push(Box::pin(self.roll_out(&delivery).instrument(span)).await);
         }
         results
     }
@@ -119,26 +123,41 @@ impl Executor {
             log.take_over().await?;
         }
         while !log.last().state.is_terminal() {
-            match log.last().state {
-                RolloutState::Accepted => Box::pin(self.begin(&mut log, delivery)).await?,
-                RolloutState::Patching => Box::pin(self.set_image(&mut log)).await?,
-                RolloutState::Progressing => self.watch(&mut log).await?,
-                RolloutState::SmokeTesting => self.smoke_test(&mut log).await?,
-                RolloutState::AwaitingArgocd => self.await_argocd(&mut log).await?,
-                RolloutState::RollingBack => self.roll_back(&mut log).await?,
-                RolloutState::Rejected
-                | RolloutState::Superseded
-                | RolloutState::Succeeded
-                | RolloutState::Failed
-                | RolloutState::RolledBack
-                | RolloutState::Reverted => break,
-            }
+            let state = log.last().state;
+            let span = spans::step(state);
+            let around = span.clone().unwrap_or_else(Span::current);
+            let done = self.step(state, &mut log, delivery).instrument(around).await;
+            spans::tell(span.as_ref(), &done, state, log.last());
+            done?;
         }
         if !ended_before {
             self.count(&log);
         }
-        self.note(&log).await;
+        self.note(&log).instrument(spans::verdict(log.last())).await;
         Ok(())
+    }
+
+    /// Does what a rollout in this state needs next.
+    async fn step(
+        &self,
+        state: RolloutState,
+        log: &mut RolloutLog,
+        delivery: &Delivery<DeployRequested>,
+    ) -> Result<(), Failure> {
+        match state {
+            RolloutState::Accepted => Box::pin(self.begin(log, delivery)).await,
+            RolloutState::Patching => Box::pin(self.set_image(log)).await,
+            RolloutState::Progressing => self.watch(log).await,
+            RolloutState::SmokeTesting => self.smoke_test(log).await,
+            RolloutState::AwaitingArgocd => self.await_argocd(log).await,
+            RolloutState::RollingBack => self.roll_back(log).await,
+            RolloutState::Rejected
+            | RolloutState::Superseded
+            | RolloutState::Succeeded
+            | RolloutState::Failed
+            | RolloutState::RolledBack
+            | RolloutState::Reverted => Ok(()),
+        }
     }
 
     /// Closes what need not be done any more: a newer request waits, or something speaks against this one by now.
@@ -251,6 +270,7 @@ impl Executor {
             reason,
             warning: last.state != RolloutState::Succeeded,
             message: format!("{}{link}: {detail}", last.image),
+            trace_id: propagation::trace_name(&Span::current()),
             at: last.at,
         };
         match self.cluster.note(&self.target, note).await {

@@ -77,13 +77,13 @@ impl History {
         }
     }
 
-    /// What is known of all targets, with everything that was on the bus when this was asked.
+    /// Asks what is known of all targets, with everything that was on the bus when this was asked.
     ///
     /// # Errors
     /// The bus is away.
-    pub(crate) async fn standings(&self) -> Result<Standings, Failure> {
+    pub(crate) async fn ask<T>(&self, question: impl FnOnce(&Standings) -> T) -> Result<T, Failure> {
         self.catch_up().await?;
-        Ok(self.lock().clone())
+        Ok(question(&self.lock()))
     }
 
     /// What is known of one target, with everything that was on the bus when this was asked.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use events::{BuildFinished, DeployRequested, RolloutChanged, RolloutState, V1};
-use planning::{Decision, Judgement, Policy, Question, Standing, plan};
+use planning::{Decision, Judgement, Policy, Question, Standing, Standings, plan};
 use runtime::bus::{Bus, Delivery, Failure, Handler, PublishError};
 
 use crate::{cluster::Cluster, history::History, metrics::Metrics, targets::Target};
@@ -19,6 +19,8 @@ pub(crate) struct Planner {
     pub(crate) cluster: Cluster,
     pub(crate) history: History,
     pub(crate) targets: Vec<Arc<Target>>,
+    /// What each of them takes.
+    pub(crate) policies: Vec<Policy>,
     pub(crate) metrics: Metrics,
 }
 
@@ -36,7 +38,15 @@ impl Handler for Planner {
 
 impl Planner {
     async fn plan(&self, build: &BuildFinished) -> Result<(), Failure> {
-        let standings = self.history.standings().await?;
+        let decisions = self.history.ask(|standings| self.decide(build, standings)).await?;
+        let planned = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
+        for decision in decisions {
+            self.carry_out(build, decision, planned).await?;
+        }
+        Ok(())
+    }
+
+    fn decide(&self, build: &BuildFinished, standings: &Standings) -> Vec<Decision> {
         let now = Utc::now();
         let objection = |policy: &Policy, image: &str| {
             let target = self.targets.iter().find(|target| target.name == policy.name)?;
@@ -54,13 +64,7 @@ impl Planner {
                 .of(&target.name)
                 .map_or_else(|| Standing::default().objection(&question), |known| known.objection(&question))
         };
-        let policies: Vec<_> = self.targets.iter().map(|target| target.policy()).collect();
-        let decisions = plan(build, &policies, objection);
-        let planned = u32::try_from(decisions.len()).unwrap_or(u32::MAX);
-        for decision in decisions {
-            self.carry_out(build, decision, planned).await?;
-        }
-        Ok(())
+        plan(build, &self.policies, objection)
     }
 
     /// Interrupted anywhere, it is done again from the start and changes nothing twice: the first change of a rollout is

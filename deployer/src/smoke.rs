@@ -2,16 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use runtime::{propagation, spans};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{Instrument, Span};
 
 use crate::targets::Smoke;
 
@@ -85,15 +87,31 @@ impl Prober {
     }
 
     async fn ask(&self, smoke: &Smoke, version: &str) -> Probe {
+        let span = span();
+        let probe = self.ask_within(&span, smoke, version).instrument(span.clone()).await;
+        if let Probe::Wrong(why) = &probe {
+            spans::failed(&span, "wrong_answer", why.as_str());
+        }
+        probe
+    }
+
+    async fn ask_within(&self, span: &Span, smoke: &Smoke, version: &str) -> Probe {
         let request =
             Request::get(&smoke.url).header(header::USER_AGENT, concat!("deployer/", env!("CARGO_PKG_VERSION")));
-        let request = match request.header(header::CONNECTION, "close").body(Empty::new()) {
+        let mut request = match request.header(header::CONNECTION, "close").body(Empty::new()) {
             Ok(request) => request,
             Err(error) => return Probe::Wrong(error.to_string()),
         };
+        describe(span, request.uri());
+        propagation::inject(span, |name, value| {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                request.headers_mut().insert(name, value);
+            }
+        });
         let answer = async {
             let answer = self.0.request(request).await.map_err(|error| no_answer(&error))?;
             let status = answer.status();
+            spans::note(span, "http.response.status_code", i64::from(status.as_u16()));
             let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(|error| error.to_string())?;
             Ok((status, body.to_bytes()))
         };
@@ -103,6 +121,23 @@ impl Prober {
             Err(_) => Probe::Wrong(format!("no answer within {ANSWER_TIMEOUT:?}")),
         }
     }
+}
+
+/// The span of one request (OpenTelemetry: HTTP client spans).
+fn span() -> Span {
+    tracing::info_span!("http", otel.name = "GET", otel.kind = "client")
+}
+
+/// Not the whole URL, which may hold what only its owner should know.
+fn describe(span: &Span, uri: &Uri) {
+    spans::note(span, "http.request.method", "GET");
+    spans::note(span, "server.address", uri.host().unwrap_or_default().to_owned());
+    spans::note(
+        span,
+        "server.port",
+        i64::from(uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })),
+    );
+    spans::note(span, "url.path", uri.path().to_owned());
 }
 
 /// The chain of errors: the outermost says no more than that it failed.

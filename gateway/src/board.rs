@@ -26,7 +26,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::{
     pages::{
         BoardPage, BuildPage, ErrorPage, SignInPage,
-        build::Link,
+        build::{Link, Trace},
         parts::{Frame, Visitor},
         target::Summary,
     },
@@ -173,17 +173,18 @@ async fn build(
     let caller = visitor(&app, &headers, &uri)?;
     let found = builds::find(&app, id).await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))?;
     let state = found.state();
-    let (build, rollouts) = present::build(&state, trace_link(app.trace_url.as_deref(), &state));
+    let (build, rollouts) = present::build(&state, trace(app.trace_url.as_deref(), &state));
     let live = format!("/rollouts/live?build={}", build.id);
     let done = query.ok().and_then(|Query(query)| query.done);
     let notice = done.as_deref().and_then(notice);
     Ok(page(StatusCode::OK, &BuildPage { frame: frame(Some(&caller), Some(&live)), notice, build, rollouts }, POLICY))
 }
 
-/// Where the trace of a build is shown, if it is known.
-fn trace_link(template: Option<&str>, state: &BuildState) -> Option<Link> {
-    let trace_id = state.build.as_ref()?.trace_id.as_ref()?;
-    Link::to(&template?.replace("{trace_id}", trace_id))
+/// The trace of a build, if it is known, and where it is shown, if that is.
+fn trace(template: Option<&str>, state: &BuildState) -> Option<Trace> {
+    let id = state.build.as_ref()?.trace_id.clone()?;
+    let link = template.and_then(|template| Link::to(&template.replace("{trace_id}", &id)));
+    Some(Trace { id, link })
 }
 
 /// What may be asked of the live stream.

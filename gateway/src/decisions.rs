@@ -8,6 +8,7 @@ use events::{
     TargetChanged, TargetName, V1,
 };
 use planning::Standing;
+use runtime::propagation;
 
 use crate::{
     app::App,
@@ -154,7 +155,8 @@ pub(crate) async fn force(
 
 /// Says it as CI would, under a new id.
 async fn submit(app: &App, caller: &Caller, build: BuildFinished) -> Result<BuildId, Problem> {
-    let build = BuildFinished { id: BuildId::new(), received_at: Utc::now(), ..build };
+    let trace_id = propagation::trace_name(&tracing::Span::current());
+    let build = BuildFinished { id: BuildId::new(), received_at: Utc::now(), trace_id, ..build };
     app.publisher.build(&build).await?;
     tracing::info!(build.id = %build.id, build.image = %build.image, caller = caller.name, "build forced");
     Ok(build.id)

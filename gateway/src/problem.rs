@@ -6,7 +6,9 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use runtime::propagation;
 use serde::Serialize;
+use tracing::Span;
 
 /// One field of the input that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -36,6 +38,9 @@ pub(crate) struct Document<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// The trace of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
 }
 
 impl Problem {
@@ -130,6 +135,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: &self.detail,
             errors: &self.errors,
+            trace_id: propagation::trace_name(&Span::current()),
         };
         // Strings and numbers: this cannot fail.
         let body = serde_json::to_vec(&document).unwrap_or_default();

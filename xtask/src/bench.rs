@@ -4,6 +4,7 @@
 //! What counts are the ratios. Results are kept in `bench/results`, with the machine that they come from.
 
 mod clients;
+mod collector;
 mod drain;
 mod flask;
 mod footprint;
@@ -14,6 +15,8 @@ mod report;
 mod rollout;
 mod servers;
 mod stats;
+mod telemetry;
+mod waiting;
 mod wrk;
 
 use anyhow::ensure;
@@ -45,6 +48,10 @@ enum What {
     Overload(overload::Args),
     /// How soon a build is written, done, or known to fail, beside kubectl
     Rollout(rollout::Args),
+    /// How soon thousands who wait or listen hear a verdict
+    Waiting(waiting::Args),
+    /// What traces cost, also when their collector is away
+    Telemetry(telemetry::Args),
     /// Memory, size and time to start of each service
     Footprint,
 }
@@ -57,6 +64,8 @@ impl What {
             Self::Drain(_) => "drain",
             Self::Overload(_) => "overload",
             Self::Rollout(_) => "rollout",
+            Self::Waiting(_) => "waiting",
+            Self::Telemetry(_) => "telemetry",
             Self::Footprint => "footprint",
         }
     }
@@ -66,7 +75,7 @@ impl What {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.rounds > 0, "--rounds has to be at least 1");
     tools::servers()?;
-    if matches!(args.what, What::Rollout(_) | What::Footprint) {
+    if matches!(args.what, What::Rollout(_) | What::Waiting(_) | What::Footprint) {
         tools::cluster()?;
     }
     say("building with all optimizations; the first time takes some minutes …");
@@ -99,6 +108,8 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
         What::Drain(drain) => drain::measure(drain, args.rounds).await,
         What::Overload(overload) => overload::measure(overload, args.rounds).await,
         What::Rollout(rollout) => rollout::measure(rollout, args.rounds).await,
+        What::Waiting(waiting) => waiting::measure(waiting, args.rounds).await,
+        What::Telemetry(telemetry) => telemetry::measure(telemetry, args.rounds).await,
         What::Footprint => footprint::measure(args.rounds).await,
     }
 }

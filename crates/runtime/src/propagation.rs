@@ -3,7 +3,7 @@
 use opentelemetry::{
     Context, TraceId,
     propagation::{Extractor, Injector, TextMapPropagator},
-    trace::TraceContextExt,
+    trace::{SpanContext, TraceContextExt},
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field::display};
@@ -43,6 +43,16 @@ pub fn trace_id(span: &Span) -> TraceId {
 pub fn trace_name(span: &Span) -> Option<String> {
     let id = trace_id(span);
     (id != TraceId::INVALID).then(|| id.to_string())
+}
+
+/// Whether anything that is told of a span is kept.
+pub fn is_recorded(span: &Span) -> bool {
+    span.context().span().is_recording()
+}
+
+/// Where a span is, for others to link to.
+pub fn span_context(span: &Span) -> SpanContext {
+    span.context().span().span_context().clone()
 }
 
 /// Whether a span belongs to a trace, of which nothing is recorded.

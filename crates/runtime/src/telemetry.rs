@@ -29,6 +29,9 @@ use crate::{
 /// How long the last spans may take to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// As many as a batch has messages.
+const MAX_LINKS: u32 = 1_000;
+
 /// Keeps telemetry going until it is flushed.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -108,5 +111,6 @@ fn tracer_provider(service: &'static str, config: &Common) -> anyhow::Result<Sdk
         .with_endpoint(endpoint)
         .build()
         .with_context(|| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint} cannot be used"))?;
-    Ok(builder.with_batch_exporter(exporter).build())
+    // A batch is linked to each of its messages.
+    Ok(builder.with_max_links_per_span(MAX_LINKS).with_batch_exporter(exporter).build())
 }

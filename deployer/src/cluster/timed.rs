@@ -1,4 +1,5 @@
-//! Times every request to the API server, also those of the watches: as a layer of the client, which sees them all.
+//! Times every request to the API server, also those of the watches: as a layer of the client, which sees them all. Those of a
+//! rollout are spans of its trace.
 
 use std::{
     pin::Pin,
@@ -8,7 +9,9 @@ use std::{
 
 use http::{Method, Request, Response, Uri};
 use prometheus::HistogramVec;
+use runtime::{propagation, spans};
 use tower::{Layer, Service};
+use tracing::{Instrument, Span};
 
 /// Wraps a client's service.
 #[derive(Clone, Debug)]
@@ -44,14 +47,49 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let (verb, started) = (verb(request.method(), request.uri()), Instant::now());
+        let span = span(&request);
         let (duration, answer) = (self.duration.clone(), self.inner.call(request));
         Box::pin(async move {
-            let answer = answer.await;
-            let code = answer.as_ref().map_or("error", |answer| code(answer.status().as_u16()));
+            let answer = answer.instrument(span.clone()).await;
+            let status = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+            let code = status.map_or("error", code);
             duration.with_label_values(&[verb, code]).observe(started.elapsed().as_secs_f64());
+            if let Some(status) = status {
+                spans::note(&span, "http.response.status_code", i64::from(status));
+            }
+            if status.is_none_or(|status| status >= 400) {
+                spans::failed(&span, code, format!("{verb} was answered by {code}"));
+            }
             answer
         })
     }
+}
+
+/// The span of a request (OpenTelemetry: HTTP client spans), if it is made for something that is recorded.
+fn span<B>(request: &Request<B>) -> Span {
+    if !propagation::is_recorded(&Span::current()) {
+        return Span::none();
+    }
+    let (method, uri) = (request.method(), request.uri());
+    let template = template(uri.path());
+    let span = tracing::info_span!("kubernetes", otel.name = format_args!("{method} {template}"), otel.kind = "client");
+    spans::note(&span, "http.request.method", method.to_string());
+    spans::note(&span, "url.template", template);
+    spans::note(&span, "url.path", uri.path().to_owned());
+    spans::note(&span, "server.address", uri.host().unwrap_or_default().to_owned());
+    spans::note(&span, "server.port", i64::from(uri.port_u16().unwrap_or(443)));
+    span
+}
+
+/// A path without the names in it.
+fn template(path: &str) -> String {
+    let Some((version, rest)) = path.split_once("/namespaces/") else { return path.to_owned() };
+    let mut parts = rest.split('/');
+    // The namespace, the resource, and the object.
+    let resource = parts.nth(1).unwrap_or_default();
+    let object = if parts.next().is_some() { "/{name}" } else { "" };
+    let rest: String = parts.flat_map(|part| ["/", part]).collect();
+    format!("{version}/namespaces/{{namespace}}/{resource}{object}{rest}")
 }
 
 /// The verb, as RBAC and the API server's own metrics have it.
@@ -112,6 +150,18 @@ mod tests {
             (Method::DELETE, "/api/v1/namespaces/a/events/b", "other"),
         ] {
             assert_eq!(verb(&method, &uri.parse().unwrap()), expected, "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_named_without_names() {
+        for (path, expected) in [
+            ("/apis/apps/v1/namespaces/a/deployments", "/apis/apps/v1/namespaces/{namespace}/deployments"),
+            ("/apis/apps/v1/namespaces/a/deployments/b", "/apis/apps/v1/namespaces/{namespace}/deployments/{name}"),
+            ("/api/v1/namespaces/a/pods/b/log", "/api/v1/namespaces/{namespace}/pods/{name}/log"),
+            ("/version", "/version"),
+        ] {
+            assert_eq!(template(path), expected);
         }
     }
 }

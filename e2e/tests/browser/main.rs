@@ -13,6 +13,7 @@ use serde_json::json;
 use testbed::{
     Fate, Gateway, Nats, Scratch,
     browser::{self, Browser, Theme},
+    eventually,
     system::OPERATOR_TOKEN,
 };
 
@@ -164,4 +165,36 @@ async fn an_operator_watches_decides_and_goes_back() {
     dark.shows("#target-portfolio", "v3-abc1234").await.unwrap();
     inspect(&dark, "board", Theme::Dark).await;
     dark.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_reference_shows_every_operation_without_help_from_elsewhere() {
+    if !can_run() {
+        return;
+    }
+    let scratch = Scratch::new().unwrap();
+    let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
+    let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
+    let described = gateway.http.get("/openapi.json").await.unwrap().json();
+    let operations: usize =
+        described["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+
+    let browser = Browser::start(&scratch.folder("browser").unwrap(), Theme::Light, true).await.unwrap();
+    browser.open(&format!("{}/docs", gateway.url)).await.unwrap();
+    browser.shows(".swagger-ui .info .title", "ateway").await.unwrap();
+    let shown = eventually("all operations", || async {
+        let count = browser.run("return document.querySelectorAll('.opblock').length").await.ok()?.as_u64()?;
+        (count >= operations as u64).then_some(count)
+    })
+    .await;
+    assert_eq!(shown, operations as u64);
+    // An operation unfolds, with its schema.
+    browser.click(".opblock-summary-control").await.unwrap();
+    browser.shows(".opblock.is-open", "Responses").await.unwrap();
+    assert_eq!(browser.console().await.unwrap(), Vec::<String>::new());
+    if let Some(folder) = pictures() {
+        browser.resize(1_600, 1_000).await.unwrap();
+        browser.screenshot(&folder.join("docs.png")).await.unwrap();
+    }
+    browser.close().await.unwrap();
 }

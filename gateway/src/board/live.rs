@@ -123,7 +123,7 @@ pub(super) fn build(
                     Err(_) => return Some((Ok(beat()), (build, false))),
                 }
             }
-            let (page, rollouts) = present::build(&build.state(), super::trace_link(trace.as_deref(), &build.state()));
+            let (page, rollouts) = present::build(&build.state(), super::trace(trace.as_deref(), &build.state()));
             let mut html = render(&BuildHead { build: &page });
             for rollout in &rollouts {
                 html.push_str(&render(&RolloutSection { frame: &frame, build: &page, rollout }));

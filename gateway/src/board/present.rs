@@ -196,7 +196,7 @@ fn row(build: &BuildState, rollout: &Rollout) -> Row {
 }
 
 /// A build's page.
-pub(super) fn build(state: &BuildState, trace: Option<build::Link>) -> (build::Build, Vec<build::Rollout>) {
+pub(super) fn build(state: &BuildState, trace: Option<build::Trace>) -> (build::Build, Vec<build::Rollout>) {
     let posted = state.build.as_ref();
     let image = posted.map(|build| build.image.clone());
     let image = image.or_else(|| state.rollouts.values().next().map(|rollout| rollout.last.image.clone()));

@@ -14,6 +14,9 @@ pub(crate) struct BuildView {
     id: Option<BuildId>,
     build: Option<PostedBuild>,
     received_at: Option<Time>,
+    /// The trace of the request that posted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     /// Who wanted it deployed in spite of what spoke against it, or wanted it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     forced: Option<ForcedView>,
@@ -107,6 +110,7 @@ impl BuildView {
             id: state.id(),
             build: state.build.as_ref().map(PostedBuild::of),
             received_at: state.build.as_ref().map(|build| Time(build.received_at)),
+            trace_id: state.build.as_ref().and_then(|build| build.trace_id.clone()),
             forced: state.build.as_ref().and_then(|build| build.forced.as_ref()).map(ForcedView::of),
             state: state.overall(),
             terminal: state.is_terminal(),

@@ -85,7 +85,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
 }
 
 /// The namespace, and what lets the deployer do everything.
-fn rights() -> String {
+pub(super) fn rights() -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "deployer"},
@@ -95,7 +95,7 @@ fn rights() -> String {
     .to_string()
 }
 
-fn deployments<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn deployments<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let deployment = |name: &str| {
         let labels = json!({"app": name});
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": NAMESPACE},
@@ -107,7 +107,7 @@ fn deployments<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// A deployer, built with all optimizations, with these targets.
-async fn deployer(bus: &Bus, cluster: &Cluster, folder: &str, targets: &[&str]) -> anyhow::Result<Service> {
+pub(super) async fn deployer(bus: &Bus, cluster: &Cluster, folder: &str, targets: &[&str]) -> anyhow::Result<Service> {
     let line = |name: &&str| {
         format!(
             "  - {{ name: {name}, image: x/{name}, namespace: {NAMESPACE}, deployment: {name}, container: app, rollback: true }}\n"
@@ -119,14 +119,14 @@ async fn deployer(bus: &Bus, cluster: &Cluster, folder: &str, targets: &[&str]) 
     system::start(optimized(spec)?).await
 }
 
-async fn post(ci: &http::Client, target: &str, tag: &str) -> anyhow::Result<String> {
+pub(super) async fn post(ci: &http::Client, target: &str, tag: &str) -> anyhow::Result<String> {
     let build = json!({"job": target, "number": 1, "status": "success", "image": format!("x/{target}:{tag}")});
     let answer = ci.post_json("/api/builds", &build).await?;
     ensure!(answer.status == 202, "{}", answer.text());
     Ok(answer.json()["id"].as_str().context("no id")?.to_owned())
 }
 
-async fn verdict(ci: &http::Client, id: &str) -> anyhow::Result<Value> {
+pub(super) async fn verdict(ci: &http::Client, id: &str) -> anyhow::Result<Value> {
     within(PATIENCE, "a verdict", || async {
         let build = ci.get(&format!("/api/builds/{id}?wait=50s")).await.ok()?.json();
         (build["terminal"] == true).then_some(build)

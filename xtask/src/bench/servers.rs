@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use testbed::{Gateway, Mongo, Nats, Scratch, Service, Spec, system};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
+    net::TcpStream,
+};
 
 use crate::run::{command, output};
 
@@ -46,6 +50,24 @@ impl Bus {
         let mut gateway = Gateway::start_unready(spec)?;
         gateway.ready().await?;
         Ok(gateway)
+    }
+
+    /// Removes all messages of a stream.
+    pub(crate) async fn empty(&self, stream: &str) -> anyhow::Result<()> {
+        let url = self.nats.url();
+        let address = url.trim_start_matches("nats://");
+        let mut connection = BufStream::new(TcpStream::connect(address).await?);
+        let text = format!("CONNECT {{\"verbose\":false}}\r\nPUB $JS.API.STREAM.PURGE.{stream} 0\r\n\r\nPING\r\n");
+        connection.write_all(text.as_bytes()).await?;
+        connection.flush().await?;
+        let mut lines = connection.lines();
+        while let Some(line) = lines.next_line().await? {
+            ensure!(!line.starts_with("-ERR"), "the bus said {line}");
+            if line == "PONG" {
+                return Ok(());
+            }
+        }
+        bail!("the bus ended the connection")
     }
 
     /// How a worker on it is started.

@@ -76,7 +76,7 @@ fn event(line: &str) -> Option<String> {
         return None;
     }
     let time = text("timestamp").get(11..19).unwrap_or_default();
-    let service = text("target").split("::").next().unwrap_or_default();
+    let service = text("module").split("::").next().unwrap_or_default();
     let about: Vec<_> =
         FIELDS.iter().filter(|name| !text(name).is_empty()).map(|name| format!("{name}={}", text(name))).collect();
     let mark = if trouble { format!("{level} ") } else { String::new() };
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_what_is_of_interest_is_shown() {
-        let line = r#"{"timestamp":"2026-05-28T20:26:40.123456Z","level":"INFO","message":"contact stored","target":"contact_worker::app","contact.id":"1"}"#;
+        let line = r#"{"timestamp":"2026-05-28T20:26:40.123456Z","level":"INFO","message":"contact stored","module":"contact_worker::app","contact.id":"1"}"#;
         assert_eq!(event(line).as_deref(), Some("20:26:40  contact_worker  contact stored  contact.id=1"));
         assert_eq!(event(&line.replace("contact stored", "serving")), None);
         assert!(event(&line.replace("INFO", "WARN").replace("contact stored", "x")).unwrap().contains("WARN x"));

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use group_commit::{GroupCommit, Limits, Log, NotTaken};
 use serde::Deserialize;
 use tokio::time::Instant;
-use tracing::{Instrument, field};
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     headers,
     publish::{self, RETRY_PAUSE},
 };
+use crate::{propagation, spans};
 
 const BATCH_ID: HeaderName = HeaderName::from_static("Nats-Batch-Id");
 const BATCH_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Batch-Sequence");
@@ -49,6 +50,8 @@ pub(super) struct Prepared {
     headers: HeaderMap,
     payload: Bytes,
     deadline: Instant,
+    /// Its own span, if it has one.
+    span: Option<Span>,
 }
 
 /// The stream, as something that takes many messages in one step.
@@ -74,10 +77,10 @@ impl GroupPublisher {
     pub async fn publish<E: Event>(&self, event: &E) -> Result<Published, PublishError> {
         let subject = event.subject();
         let span = publish::span(E::STREAM.name, &subject);
-        let headers = headers::of_event(event, self.bus.name, &span);
+        let headers = headers::of_event(event, self.bus.name, span.as_ref().unwrap_or(&Span::current()));
         let payload = Bytes::from(serde_json::to_vec(event)?);
         let started = Instant::now();
-        let prepared = Prepared { subject, headers, payload, deadline: started + self.within };
+        let prepared = Prepared { subject, headers, payload, deadline: started + self.within, span: span.clone() };
         let outcome = self.commits.submit(prepared).await;
         let result = match outcome {
             Ok(outcome) => outcome,
@@ -85,9 +88,7 @@ impl GroupPublisher {
             Err(NotTaken::Ended) => Err(PublishError::Unavailable),
         };
         self.bus.metrics.published(E::STREAM, started.elapsed(), &result);
-        if result.is_err() {
-            span.record("otel.status_code", "ERROR");
-        }
+        publish::tell(span.as_ref(), &result);
         result
     }
 }
@@ -108,30 +109,23 @@ impl Log for BatchLog {
         if group.len() < SMALLEST_BATCH {
             return self.one_by_one(group).await;
         }
-        let span = tracing::info_span!(
-            parent: None,
-            "publish batch",
-            otel.name = format_args!("send {}", self.stream.name),
-            otel.kind = "producer",
-            messaging.system = "nats",
-            messaging.operation.type = "send",
-            messaging.destination.name = self.stream.name,
-            messaging.batch.message_count = group.len(),
-            otel.status_code = field::Empty,
-        );
+        let span = self.span(&group);
         // The patience of the one that has waited longest is that of all.
         let deadline = group.iter().map(|message| message.deadline).min().unwrap_or_else(Instant::now);
-        match self.all_or_none(&group, deadline).instrument(span).await {
+        match self.all_or_none(&group, deadline).instrument(span.clone()).await {
             Ok(last) => {
                 let first = (last + 1).saturating_sub(group.len() as u64);
                 (first..=last).map(|sequence| Ok(Published { sequence, duplicate: false })).collect()
             }
             Err(Refusal::All(error)) => {
-                tracing::debug!(stream = self.stream.name, "a batch was not stored: {error:?}");
+                let why = error.to_error();
+                spans::failed(&span, why.kind(), why.to_string());
+                tracing::debug!(stream = self.stream.name, "a batch was not stored: {why}");
                 group.iter().map(|_| Err(error.to_error())).collect()
             }
             Err(Refusal::Split) => {
                 self.bus.metrics.fallbacks.with_label_values(&labels).inc();
+                spans::failed(&span, "split", "it is published one by one");
                 tracing::debug!(stream = self.stream.name, messages = group.len(), "a batch is published one by one");
                 self.one_by_one(group).await
             }
@@ -184,6 +178,27 @@ enum Attempt {
 }
 
 impl BatchLog {
+    /// The span of a batch: in a trace of its own, since its messages are of many. They are linked both ways.
+    fn span(&self, group: &[Prepared]) -> Span {
+        let span = tracing::info_span!(
+            parent: None,
+            "publish batch",
+            otel.name = format_args!("send batch {}", self.stream.name),
+            otel.kind = "client",
+            messaging.system = "nats",
+            messaging.operation.name = "publish",
+            messaging.operation.type = "send",
+            messaging.destination.name = self.stream.name,
+            messaging.batch.message_count = group.len(),
+        );
+        let batch = propagation::span_context(&span);
+        for message in group.iter().filter_map(|message| message.span.as_ref()) {
+            spans::link(&span, &propagation::span_context(message));
+            spans::link(message, &batch);
+        }
+        span
+    }
+
     async fn one_by_one(&self, group: Vec<Prepared>) -> Vec<Result<Published, PublishError>> {
         let now = Instant::now();
         join_all(group.into_iter().map(|message| {

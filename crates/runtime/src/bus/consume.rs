@@ -17,7 +17,6 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{Instrument, Span, field};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::{
     Bus, Failure,
@@ -25,7 +24,7 @@ use super::{
     headers,
     settle::{Settlement, settle},
 };
-use crate::{metrics::ConsumerMetrics, propagation, readiness::Latch, shutdown::Shutdown};
+use crate::{metrics::ConsumerMetrics, propagation, readiness::Latch, shutdown::Shutdown, spans};
 
 /// An event, as it was delivered.
 #[derive(Clone, Debug)]
@@ -175,14 +174,16 @@ impl<H: Handler> Work<'_, H> {
                 // It stands alone: the others of its batch are handled all the same.
                 Err(reason) => {
                     let failure = Err(Failure::Permanent(anyhow::anyhow!(reason)));
-                    self.settle(&message, &failure, &Span::current()).await;
+                    let span = self.span(&[headers::trace_context(message.headers.as_ref())]);
+                    self.settle(&message, &failure, &span).await;
                 }
             }
         }
         if batch.is_empty() {
             return true;
         }
-        let span = self.span(&batch);
+        let traces: Vec<_> = batch.iter().map(|(_, delivery)| delivery.trace.clone()).collect();
+        let span = self.span(&traces);
         let (messages, deliveries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         // Boxed: a handler's future may be large, and there is one a batch.
         let handling = Box::pin(self.handler.handle(deliveries));
@@ -196,24 +197,25 @@ impl<H: Handler> Work<'_, H> {
     }
 
     /// A single event's span is a child of its publisher's; a batch's is linked to each.
-    fn span(&self, batch: &[Read<H::Event>]) -> Span {
+    fn span(&self, traces: &[Context]) -> Span {
         let span = tracing::info_span!(
             parent: None,
             "process",
             otel.name = format_args!("process {}", self.consumer.stream.name),
             otel.kind = "consumer",
             messaging.system = "nats",
+            messaging.operation.name = "process",
             messaging.operation.type = "process",
             messaging.destination.name = self.consumer.stream.name,
             messaging.consumer.group.name = %self.consumer.name,
-            messaging.batch.message_count = batch.len(),
+            messaging.batch.message_count = traces.len(),
             trace_id = field::Empty,
         );
-        if let [(_, delivery)] = batch {
-            propagation::adopt(&span, delivery.trace.clone());
+        if let [trace] = traces {
+            propagation::adopt(&span, trace.clone());
         } else {
-            for (_, delivery) in batch {
-                span.add_link(delivery.trace.span().span_context().clone());
+            for trace in traces {
+                spans::link(&span, trace.span().span_context());
             }
             propagation::adopt(&span, Context::new());
         }
@@ -249,6 +251,7 @@ impl<H: Handler> Work<'_, H> {
         let consumer = self.consumer.name.as_str();
         let warn = || {
             if let Err(failure) = result {
+                spans::failed(span, failure.kind(), failure.to_string());
                 span.in_scope(|| {
                     tracing::warn!(consumer, message.sequence = sequence, deliveries, "a message {failure}");
                 });
@@ -273,6 +276,7 @@ impl<H: Handler> Work<'_, H> {
                     headers: message.headers.clone(),
                     payload: message.payload.clone(),
                 };
+                spans::failed(span, "dead_lettered", reason.as_str());
                 let trace_id = headers::trace_context(message.headers.as_ref()).span().span_context().trace_id();
                 match self.bus.store_dead_letter(letter, &reason).await {
                     Ok(_) => {

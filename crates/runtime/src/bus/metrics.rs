@@ -75,12 +75,6 @@ impl BusMetrics {
 fn outcome(result: &Result<Published, PublishError>) -> &'static str {
     match result {
         Ok(_) => "stored",
-        Err(PublishError::Unavailable) => "unavailable",
-        Err(PublishError::Busy) => "busy",
-        Err(PublishError::Full) => "full",
-        Err(PublishError::MovedOn) => "moved_on",
-        Err(PublishError::NoStream | PublishError::TooLarge | PublishError::Encode(_) | PublishError::Refused(_)) => {
-            "refused"
-        }
+        Err(error) => error.kind(),
     }
 }

@@ -14,11 +14,11 @@ use async_nats::{
 use bytes::Bytes;
 use events::Event;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, field};
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::{Bus, headers};
-use crate::propagation;
+use crate::{propagation, spans};
 
 /// The pause before what was not answered is sent again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -61,6 +61,19 @@ pub enum PublishError {
     Refused(String),
 }
 
+impl PublishError {
+    /// One word, for metrics and spans.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::MovedOn => "moved_on",
+            Self::NoStream | Self::TooLarge | Self::Encode(_) | Self::Refused(_) => "refused",
+        }
+    }
+}
+
 impl Bus {
     /// Publishes an event and waits for its acknowledgement. An attempt without an answer is repeated with the same id
     /// until the time is up, so that it is stored once however often it was sent.
@@ -84,7 +97,8 @@ impl Bus {
 
     async fn send<E: Event>(&self, event: &E, last: Option<u64>, within: Duration) -> Result<Published, PublishError> {
         let subject = event.subject();
-        let span = span(E::STREAM.name, &subject);
+        let own = span(E::STREAM.name, &subject);
+        let span = own.clone().unwrap_or_else(Span::current);
         let mut headers = headers::of_event(event, self.name, &span);
         if let Some(last) = last {
             headers::set(&mut headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, &last.to_string());
@@ -95,11 +109,9 @@ impl Bus {
         }
         let payload = Bytes::from(serde_json::to_vec(event)?);
         let started = Instant::now();
-        let result = self.send_raw(subject, headers, payload, within).instrument(span.clone()).await;
+        let result = self.send_raw(subject, headers, payload, within).instrument(span).await;
         self.metrics.published(E::STREAM, started.elapsed(), &result);
-        if result.is_err() {
-            span.record("otel.status_code", "ERROR");
-        }
+        tell(own.as_ref(), &result);
         result
     }
 
@@ -145,21 +157,29 @@ impl Bus {
     }
 }
 
-/// The span of one message on its way to the bus; its caller's in a trace that nobody records.
-pub(super) fn span(stream: &str, subject: &str) -> Span {
-    let caller = Span::current();
-    if propagation::is_unrecorded(&caller) {
-        return caller;
+/// The span of one message on its way to the bus; none in a trace that nobody records.
+pub(super) fn span(stream: &str, subject: &str) -> Option<Span> {
+    if propagation::is_unrecorded(&Span::current()) {
+        return None;
     }
-    tracing::info_span!(
+    Some(tracing::info_span!(
         "publish",
         otel.name = format_args!("send {stream}"),
         otel.kind = "producer",
         messaging.system = "nats",
+        messaging.operation.name = "publish",
         messaging.operation.type = "send",
         messaging.destination.name = subject,
-        otel.status_code = field::Empty,
-    )
+    ))
+}
+
+/// Notes in the span of a message how publishing it went. That somebody else was first is no failure.
+pub(super) fn tell(span: Option<&Span>, result: &Result<Published, PublishError>) {
+    if let (Some(span), Err(error)) = (span, result)
+        && !matches!(error, PublishError::MovedOn)
+    {
+        spans::failed(span, error.kind(), error.to_string());
+    }
 }
 
 /// What the client's error means to us; `None` if it says nothing about the outcome.

@@ -22,6 +22,19 @@ pub enum Failure {
     Permanent(anyhow::Error),
 }
 
+impl Failure {
+    /// One word, for spans.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Interrupted => "interrupted",
+            Self::Overtaken(_) => "overtaken",
+            Self::Unavailable(_) => "unavailable",
+            Self::Transient(_) => "transient",
+            Self::Permanent(_) => "permanent",
+        }
+    }
+}
+
 /// What to tell the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Settlement {

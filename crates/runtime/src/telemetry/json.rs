@@ -21,7 +21,7 @@ use tracing_subscriber::{
     registry::{LookupSpan, Scope},
 };
 
-/// Writes one object a line: `timestamp`, `level`, `message`, `target`, then the fields. A span nearer to the event wins
+/// Writes one object a line: `timestamp`, `level`, `message`, `module`, then the fields. A span nearer to the event wins
 /// over one around it, and the event over both.
 pub(super) struct Lines<W>(pub(super) W);
 
@@ -62,13 +62,14 @@ where
 }
 
 fn line(event: &Event<'_>, mut fields: Map<String, Value>) -> Result<String, fmt::Error> {
-    // Spans name themselves to OpenTelemetry, not to readers of logs.
-    fields.retain(|name, _| !name.starts_with("otel.") && !name.starts_with("log."));
+    // Spans describe themselves to OpenTelemetry, not to readers of logs.
+    let for_readers = |name: &str| !["otel.", "log.", "messaging."].iter().any(|start| name.starts_with(start));
+    fields.retain(|name, _| for_readers(name));
     let message = fields.remove("message").unwrap_or_default();
     let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let metadata = event.metadata();
     let mut line = format!(r#"{{"timestamp":"{timestamp}","level":"{}","message":{message}"#, metadata.level());
-    write!(line, r#","target":{}"#, Value::from(metadata.target()))?;
+    write!(line, r#","module":{}"#, Value::from(metadata.target()))?;
     for (name, value) in &fields {
         write!(line, ",{}:{value}", Value::from(name.as_str()))?;
     }
@@ -157,7 +158,7 @@ mod tests {
             let outer = tracing::info_span!("outer", trace_id = "abc", build.id = 1, otel.name = "x");
             let inner = tracing::info_span!(parent: &outer, "inner", build.id = 2, late = tracing::field::Empty);
             inner.record("late", "set");
-            inner.in_scope(|| tracing::info!(ok = true, "said \"so\"\n"));
+            inner.in_scope(|| tracing::info!(ok = true, target = "portfolio", "said \"so\"\n"));
         });
         for (field, value) in [
             ("level", Value::from("INFO")),
@@ -166,6 +167,9 @@ mod tests {
             ("build.id", 2.into()),
             ("late", "set".into()),
             ("ok", true.into()),
+            // A field may be called as what tells where in the code it is said.
+            ("target", "portfolio".into()),
+            ("module", module_path!().into()),
             ("otel.name", Value::Null),
         ] {
             assert_eq!(line[field], value, "{field} in {line}");

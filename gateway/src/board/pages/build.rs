@@ -26,10 +26,19 @@ pub(crate) struct Build {
     pub(crate) received: Option<Moment>,
     /// Where CI has it.
     pub(crate) ci: Option<Link>,
-    /// Where its trace is.
-    pub(crate) trace: Option<Link>,
+    /// Its trace.
+    pub(crate) trace: Option<Trace>,
     /// Who forced it.
     pub(crate) forced: Option<Forced>,
+}
+
+/// A trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    /// Its id.
+    pub(crate) id: String,
+    /// Where it is shown.
+    pub(crate) link: Option<Link>,
 }
 
 /// An address elsewhere.
