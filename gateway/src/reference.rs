@@ -1,6 +1,7 @@
 //! `/openapi.json` and `/docs`: the API's reference. It is made of what is said beside each handler, and of the rules that hold
 //! for all of them.
 
+mod examples;
 mod patterns;
 pub(crate) mod requests;
 
@@ -142,6 +143,9 @@ fn finish(mut document: openapi::OpenApi) -> openapi::OpenApi {
     for (role, who) in [("ci", "The token of a CI, which posts builds"), ("operator", "The token of an operator")] {
         let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(who)).build();
         components.add_security_scheme(role, SecurityScheme::Http(scheme));
+    }
+    if let Some(builds) = document.paths.paths.get_mut("/api/builds") {
+        examples::add(builds);
     }
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.delete];

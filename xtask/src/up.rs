@@ -3,6 +3,7 @@
 mod check;
 pub(crate) mod cluster;
 mod events;
+mod observe;
 mod stack;
 
 use std::{fs, path::PathBuf};
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// The kubeconfig's context, if not its current one
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     context: Option<String>,
+    /// Start Prometheus with our rules, Alertmanager and Jaeger, too
+    #[arg(long)]
+    observe: bool,
     /// Post one contact and one build, show what became of them, stop, and exit with 0 or 1
     #[arg(long)]
     check: bool,
@@ -44,15 +48,19 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     lock.try_lock().map_err(|_| anyhow::anyhow!("`cargo xtask up` runs already; stop it first"))?;
 
     tools::servers()?;
+    let programs = args.observe.then(observe::Programs::find).transpose()?;
+    if args.observe {
+        tools::jaeger()?;
+    }
     say("building the services …");
     let services = ["gateway", "contact-worker", "deployer"].map(|name| ["--package", name]);
     show(command("cargo", ["build", "--locked", "--quiet"].into_iter().chain(services.into_iter().flatten())))?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut stack = Stack::start(folder).await?;
+        let mut stack = Stack::start(folder, args.observe).await?;
         let result = tokio::select! {
-            result = work(&mut stack, &args) => result,
+            result = work(&mut stack, &args, programs.as_ref()) => result,
             _ = tokio::signal::ctrl_c() => Ok(()),
             _ = terminate.recv() => Ok(()),
         };
@@ -63,9 +71,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The contact side serves already; the cluster may still have to be built.
-async fn work(stack: &mut Stack, args: &Args) -> anyhow::Result<()> {
+async fn work(stack: &mut Stack, args: &Args, programs: Option<&observe::Programs>) -> anyhow::Result<()> {
     stack.say_where_contacts_go();
     stack.start_builds(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
     stack.say_where_builds_go();
+    if let Some(programs) = programs {
+        stack.watch(programs).await?;
+    }
     if args.check { check::run(stack).await } else { events::show(stack).await }
 }

@@ -1,10 +1,14 @@
 //! The way back of a rollout that failed.
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use events::{Diagnosis, Rollback, RolloutState};
 use runtime::bus::Failure;
 
-use super::{Executor, PAUSE, Seen, follow::End};
+use super::{
+    Executor, PAUSE, Seen,
+    follow::End,
+    set::{Written, without_managers},
+};
 use crate::{
     cluster::{FIELD_MANAGER, written_at},
     diagnosis,
@@ -13,9 +17,6 @@ use crate::{
     progress::{Expectation, image_of, same_image},
     rollout_log::RolloutLog,
 };
-
-/// A Deployment's generation, and when it was written.
-type Written = (Option<i64>, Option<DateTime<Utc>>);
 
 impl Executor {
     /// Notes that it failed, and what it goes back to.
@@ -118,10 +119,11 @@ impl Executor {
                 let by = who_set_image(&read, &self.target.container, FIELD_MANAGER);
                 return Ok(Err(diagnosis::replaced(current, by.as_deref(), &self.target.container)));
             }
+            let (read, _) = without_managers(read);
             match self.write_image(&read, &back.image, &because).await? {
                 Ok(Some(written)) => {
                     tracing::info!(target = %self.target.name, image = back.image, "image set back");
-                    return Ok(Ok((written.metadata.generation, written_at(&written))));
+                    return Ok(Ok(written));
                 }
                 Ok(None) if back.deadline_at <= Utc::now() => {
                     let summary = "the image could not be set back in time: others kept changing the Deployment";

@@ -15,6 +15,9 @@ use crate::{
     rollout_log::RolloutLog,
 };
 
+/// A Deployment's generation, and when it was written.
+pub(super) type Written = (Option<i64>, Option<DateTime<Utc>>);
+
 impl Executor {
     /// Sets the image, unless it is set already.
     pub(super) async fn set_image(&self, log: &mut RolloutLog) -> Result<(), Failure> {
@@ -41,21 +44,22 @@ impl Executor {
             let Some(current) = image_of(&read, &self.target.container).map(str::to_owned) else {
                 return self.fail(log, diagnosis::no_container(&self.target), Seen::now()).await;
             };
+            let (read, written) = without_managers(read);
             self.note_patching(log, &current).await?;
             let image = log.last().image.clone();
             if same_image(&current, &image) {
                 // It stood there before, or we set it and were interrupted before we could say so.
                 let stood = log.last().previous_image.as_deref().is_some_and(|before| same_image(before, &image));
-                let set_at = (!stood).then(|| written_at(&read).unwrap_or_else(Utc::now));
+                let set_at = (!stood).then(|| written.unwrap_or_else(Utc::now));
                 let detail = if stood { "the image stands there already" } else { "the image is set" };
-                return note_progressing(log, &read, set_at, detail).await;
+                return note_progressing(log, read.metadata.generation, set_at, detail).await;
             }
             let because = format!("{image} (build {})", log.last().build_id);
             match self.write_image(&read, &image, &because).await? {
-                Ok(Some(written)) => {
+                Ok(Some((generation, written))) => {
                     tracing::info!(target = %self.target.name, image, "image set");
-                    let set_at = written_at(&written).unwrap_or_else(Utc::now);
-                    return note_progressing(log, &written, Some(set_at), "the image is set").await;
+                    let set_at = written.unwrap_or_else(Utc::now);
+                    return note_progressing(log, generation, Some(set_at), "the image is set").await;
                 }
                 Ok(None) if log.last().deadline_at.is_some_and(|deadline| deadline <= Utc::now()) => {
                     let deadline = humantime::format_duration(self.target.deadline);
@@ -69,16 +73,17 @@ impl Executor {
         }
     }
 
-    /// Writes an image to the Deployment that was read. None if it is another one by now; a diagnosis if it is refused.
+    /// Writes an image to the Deployment that was read; its generation then, and when that was. None if it is another one by
+    /// now; a diagnosis if it is refused.
     pub(super) async fn write_image(
         &self,
         read: &Deployment,
         image: &str,
         because: &str,
-    ) -> Result<Result<Option<Arc<Deployment>>, Diagnosis>, Failure> {
+    ) -> Result<Result<Option<Written>, Diagnosis>, Failure> {
         self.insist(|| async {
             match self.cluster.set_image(&self.target, read, image, because).await {
-                Ok(written) => Ok(Some(written)),
+                Ok(written) => Ok(Some((written.metadata.generation, written_at(&written)))),
                 Err(PatchError::Conflict) => Ok(None),
                 // A test that fails is answered like a value that is refused. Reading again tells which.
                 Err(PatchError::Request(RequestError::Refused { code: 422, reason, message })) => {
@@ -118,15 +123,24 @@ impl Executor {
     }
 }
 
+/// A Deployment without the word who set which field, which is most of it: hundreds may be held at once until they are
+/// written. When we wrote last, if ever.
+pub(super) fn without_managers(read: Arc<Deployment>) -> (Deployment, Option<DateTime<Utc>>) {
+    let written = written_at(&read);
+    let mut read = Arc::unwrap_or_clone(read);
+    read.metadata.managed_fields = None;
+    (read, written)
+}
+
 async fn note_progressing(
     log: &mut RolloutLog,
-    now: &Deployment,
+    generation: Option<i64>,
     set_at: Option<DateTime<Utc>>,
     detail: &str,
 ) -> Result<(), Failure> {
     log.advance(RolloutState::Progressing, |change| {
         change.detail = Some(detail.to_owned());
-        change.generation = now.metadata.generation;
+        change.generation = generation;
         change.set_at = set_at;
     })
     .await

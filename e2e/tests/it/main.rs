@@ -8,6 +8,7 @@ mod contacts;
 mod decisions;
 mod formats;
 mod kills;
+mod metrics;
 mod reference;
 mod rollout_faults;
 mod visitors;

@@ -17,6 +17,11 @@ const PATIENCE: Duration = Duration::from_mins(5);
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_does_what_its_reference_says() {
     let builds = Builds::start(cluster().await, "reference", "20s").await;
+    let described = builds.gateway.http.get("/openapi.json").await.unwrap().json();
+    let bodies = described["paths"]["/api/builds"]["post"]["requestBody"]["content"].as_object().unwrap();
+    let examples =
+        bodies.values().filter_map(|body| body["examples"].as_object()).map(serde_json::Map::len).sum::<usize>();
+    assert_eq!(examples, 6, "{bodies:#?}");
     let good = builds.post("v1-0000001").await;
     builds.verdict(&good).await;
 

@@ -3,7 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alertmanager;
+mod firing;
+mod monitored;
 mod prometheus;
+mod restart;
+mod shortened;
 #[path = "../it/world.rs"]
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod world;
@@ -37,15 +42,26 @@ const NO_DATA: [(&str, &str); 9] = [
     reason = "CI says that it has installed one; else people are told"
 )]
 fn can_run() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = ["prometheus", "promtool"]
-        .iter()
-        .all(|program| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()));
-    assert!(there || std::env::var_os("REQUIRE_PROMETHEUS").is_none(), "prometheus and promtool are not installed");
+    let there = on_path("prometheus") && on_path("promtool") && alertmanager::NAMES.into_iter().any(on_path);
+    let missing = "Prometheus and Alertmanager are not installed";
+    assert!(there || std::env::var_os("REQUIRE_PROMETHEUS").is_none(), "{missing}");
     if !there {
-        eprintln!("NOT RUN: prometheus and promtool are not installed");
+        eprintln!("NOT RUN: {missing}");
     }
     there
+}
+
+/// Whether there is a program of that name.
+#[expect(clippy::disallowed_methods, reason = "it is installed or not")]
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Those who watch how alerts come and go take turns: each has all of the services for itself, under load.
+async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
 }
 
 fn monitoring() -> PathBuf {

@@ -8,11 +8,14 @@ use std::{
 };
 
 use testbed::{
-    Gateway, Mongo, Nats, Service, free_port, http,
+    Gateway, Mongo, Nats, Service, Spec, free_port, http,
     system::{self, CI_TOKEN, OPERATOR_TOKEN},
 };
 
-use super::cluster::Kubernetes;
+use super::{
+    cluster::Kubernetes,
+    observe::{self, Metrics, Programs, Traces},
+};
 use crate::{run::say, tools};
 
 /// The port of `kubectl port-forward svc/portfolio-service 5001:80`, so that one address serves both ways.
@@ -26,27 +29,31 @@ pub(crate) struct Stack {
     pub(crate) gateway: Gateway,
     pub(crate) worker: Service,
     pub(crate) builds: Option<(Kubernetes, Service)>,
+    traces: Option<Traces>,
+    metrics: Option<Metrics>,
 }
 
 impl Stack {
     /// Starts what contacts need.
-    pub(crate) async fn start(folder: PathBuf) -> anyhow::Result<Self> {
+    pub(crate) async fn start(folder: PathBuf, observe: bool) -> anyhow::Result<Self> {
         say("starting NATS and MongoDB …");
         let nats = Nats::start(&folder.join("nats")).await?;
         let mongo = Mongo::start(&folder.join("mongodb")).await?;
+        let traces = if observe {
+            say("starting Jaeger …");
+            Some(Traces::start(&folder).await?)
+        } else {
+            None
+        };
         say("starting gateway and contact-worker …");
         let worker = system::worker_spec(&new_log(&folder, "contact-worker"), &nats, &mongo, "portfolio")?;
-        let worker = system::start(worker).await?;
-        let spec = Gateway::spec(&new_log(&folder, "gateway"), &nats.url())?;
+        let worker = system::start(traced(worker, traces.as_ref())).await?;
+        let spec = traced(Gateway::spec(&new_log(&folder, "gateway"), &nats.url())?, traces.as_ref());
         Service::run(&spec, "provision").await?;
-        let (port, note) = gateway_port();
-        if let Some(note) = note {
-            say(&note);
-        }
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", usual_port(PORT, "the gateway"));
         let mut gateway = Gateway::start_at(spec, &address)?;
         gateway.ready().await?;
-        Ok(Self { folder, nats, mongo, gateway, worker, builds: None })
+        Ok(Self { folder, nats, mongo, gateway, worker, builds: None, traces, metrics: None })
     }
 
     /// Starts what builds need: a cluster, which may have to be built first, and the deployer.
@@ -66,8 +73,25 @@ impl Stack {
         say("starting deployer …");
         let folder = new_log(&self.folder, "deployer");
         let spec = system::deployer_spec(&folder, &self.nats.url(), kubernetes.kubeconfig(), super::cluster::TARGETS)?;
-        let deployer = system::start(spec).await?;
+        let deployer = system::start(traced(spec, self.traces.as_ref())).await?;
         self.builds = Some((kubernetes, deployer));
+        Ok(())
+    }
+
+    /// Starts what watches the others, and says where.
+    pub(crate) async fn watch(&mut self, programs: &Programs) -> anyhow::Result<()> {
+        say("starting Prometheus and Alertmanager …");
+        let deployer = self.builds.as_ref().map(|(_, deployer)| deployer.admin.base()).unwrap_or_default();
+        let scraped = [
+            (observe::GATEWAY, self.gateway.admin.base()),
+            (observe::WORKER, self.worker.admin.base()),
+            (observe::DEPLOYER, deployer),
+        ];
+        let metrics = Metrics::start(&self.folder, programs, &scraped).await?;
+        if let Some(traces) = &self.traces {
+            metrics.say_where(traces);
+        }
+        self.metrics = Some(metrics);
         Ok(())
     }
 
@@ -112,21 +136,36 @@ impl Stack {
         }
         let _ = self.mongo.server.stop(grace).await;
         let _ = self.nats.server.stop(grace).await;
+        if let Some(mut metrics) = self.metrics {
+            let _ = metrics.prometheus.stop(grace).await;
+            let _ = metrics.alertmanager.stop(grace).await;
+        }
+        if let Some(mut traces) = self.traces {
+            let _ = traces.jaeger.server.stop(grace).await;
+        }
     }
 }
 
 /// The folder of a service, with the log of the last run gone.
-fn new_log(folder: &Path, name: &str) -> PathBuf {
+pub(super) fn new_log(folder: &Path, name: &str) -> PathBuf {
     let folder = folder.join(name);
     let _ = fs::remove_file(folder.join(format!("{name}.log")));
     folder
 }
 
-/// The usual port, or another one and a word about it.
-fn gateway_port() -> (u16, Option<String>) {
-    if TcpListener::bind(("127.0.0.1", PORT)).is_ok() {
-        return (PORT, None);
+fn traced(spec: Spec, traces: Option<&Traces>) -> Spec {
+    match traces {
+        Some(traces) => traces.of(spec),
+        None => spec,
     }
-    let port = free_port();
-    (port, Some(format!("port {PORT} is taken; the gateway serves on {port}")))
+}
+
+/// The port on which people expect something, or another one and a word about it.
+pub(super) fn usual_port(port: u16, what: &str) -> u16 {
+    if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        return port;
+    }
+    let other = free_port();
+    say(&format!("port {port} is taken; {what} serves on {other}"));
+    other
 }
