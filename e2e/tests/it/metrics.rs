@@ -126,6 +126,14 @@ async fn what_clients_make_up_adds_no_series() {
     let added: Vec<_> = after.difference(&before).collect();
     assert!(added.is_empty(), "{added:#?}");
     assert_eq!(before.len(), after.len());
+    // Some are there only while a rollout is under way.
+    world.builds.post(&Fate::NeverReady.tag(2 * NEWEST)).await;
+    within(LIMIT, "a rollout under way", || async {
+        let text = world.builds.deployer.admin.get("/metrics").await.ok()?.text();
+        text.contains("rollouts_in_progress{").then_some(())
+    })
+    .await
+    .unwrap();
     let mut services = Vec::new();
     for (name, service) in world.services() {
         let text = service.admin.get("/metrics").await.unwrap().text();
