@@ -1,7 +1,7 @@
 //! What is told of a span once more is known than at its begin.
 
 use opentelemetry::{
-    Value,
+    Array, Value,
     trace::{SpanContext, Status},
 };
 use opentelemetry_semantic_conventions::attribute::ERROR_TYPE;
@@ -17,6 +17,12 @@ pub fn failed(span: &Span, kind: &str, description: impl Into<String>) {
 /// Adds an attribute that log lines do not need.
 pub fn note(span: &Span, name: &'static str, value: impl Into<Value>) {
     span.set_attribute(name, value);
+}
+
+/// Adds an attribute that is a list.
+pub fn note_list(span: &Span, name: &'static str, values: Vec<String>) {
+    let values = values.into_iter().map(Into::into).collect();
+    span.set_attribute(name, Value::Array(Array::String(values)));
 }
 
 /// Links a span to another one, unless that is recorded nowhere.

@@ -1,7 +1,7 @@
 //! The spans of a rollout: one for each attempt at it, one for each step, and one for the verdict. None of them is made where
 //! nobody would see it: hundreds at once would take memory for nothing.
 
-use events::{DeployRequested, ImageReference, RolloutChanged, RolloutState};
+use events::{DeployRequested, Diagnosis, ImageReference, RolloutChanged, RolloutState};
 use runtime::{bus::Failure, propagation, spans};
 use tracing::Span;
 
@@ -15,14 +15,15 @@ pub(super) fn rollout(target: &Target, request: &DeployRequested, deliveries: u6
     }
     let span = tracing::info_span!("rollout", otel.name = format_args!("roll out {}", target.name));
     let image: Option<ImageReference> = request.image.parse().ok();
-    let tag = image.as_ref().and_then(ImageReference::tag).unwrap_or_default();
     spans::note(&span, "build.id", request.build_id.to_string());
-    spans::note(&span, "delivery", deliveries.to_string());
+    spans::note(&span, "delivery", i64::try_from(deliveries).unwrap_or(i64::MAX));
     spans::note(&span, "k8s.namespace.name", target.namespace.clone());
     spans::note(&span, "k8s.deployment.name", target.deployment.clone());
     spans::note(&span, "k8s.container.name", target.container.clone());
     spans::note(&span, "container.image.name", target.image.to_string());
-    spans::note(&span, "container.image.tags", tag.to_owned());
+    if let Some(tag) = image.as_ref().and_then(ImageReference::tag) {
+        spans::note_list(&span, "container.image.tags", vec![tag.to_owned()]);
+    }
     span
 }
 
@@ -32,6 +33,7 @@ pub(super) fn step(state: RolloutState) -> Option<Span> {
         return None;
     }
     let name = match state {
+        // What speaks against it by now ends it there.
         RolloutState::Accepted | RolloutState::Patching => "set image",
         RolloutState::Progressing => "watch rollout",
         RolloutState::SmokeTesting => "smoke test",
@@ -47,9 +49,13 @@ pub(super) fn tell(span: Option<&Span>, done: &Result<(), Failure>, before: Roll
     let Some(span) = span else { return };
     spans::note(span, "rollout.state", last.state.as_str());
     match done {
-        Err(failure) => spans::failed(span, failure.kind(), failure.to_string()),
-        Ok(()) if last.state != before && last.state != RolloutState::RolledBack => blame(span, last),
-        Ok(()) => {}
+        Err(failure) if failure.is_error() => spans::failed(span, failure.kind(), failure.to_string()),
+        // A way back that fails has a diagnosis of its own.
+        Ok(()) if before == RolloutState::RollingBack => {
+            blame(span, last.rollback.as_ref().and_then(|back| back.diagnosis.as_ref()));
+        }
+        Ok(()) if last.state != before => blame(span, last.diagnosis.as_ref()),
+        _ => {}
     }
 }
 
@@ -61,12 +67,12 @@ pub(super) fn verdict(last: &RolloutChanged) -> Span {
     }
     let span = tracing::info_span!("verdict", otel.name = "verdict");
     spans::note(&span, "rollout.state", last.state.as_str());
-    blame(&span, last);
+    blame(&span, last.diagnosis.as_ref());
     span
 }
 
-fn blame(span: &Span, last: &RolloutChanged) {
-    if let Some(diagnosis) = &last.diagnosis {
+fn blame(span: &Span, diagnosis: Option<&Diagnosis>) {
+    if let Some(diagnosis) = diagnosis {
         spans::failed(span, diagnosis.cause.as_str(), diagnosis.summary.clone());
     }
 }

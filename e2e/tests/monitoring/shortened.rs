@@ -62,13 +62,13 @@ impl Scale {
         text.lines().fold(String::new(), |text, next| text + &line(next) + "\n")
     }
 
-    /// `for: 5m`
+    /// `for: 5m`, `keep_firing_for: 5m`
     fn wait(self, line: &str, count: &mut usize) -> String {
         match line.split_once("for: ") {
-            Some((indent, value)) if indent.trim().is_empty() => match duration(value) {
+            Some((key, value)) if matches!(key.trim(), "" | "keep_firing_") => match duration(value) {
                 Some(time) => {
                     *count += 1;
-                    format!("{indent}for: {}", written(self.of(time)))
+                    format!("{key}for: {}", written(self.of(time)))
                 }
                 None => line.to_owned(),
             },
@@ -138,6 +138,7 @@ fn times_are_shortened_and_nothing_else() {
     for (given, expected) in [
         ("        for: 5m", "        for: 5000ms"),
         ("        for: 0s", "        for: 0ms"),
+        ("        keep_firing_for: 5m", "        keep_firing_for: 5000ms"),
         ("        for: 3h", "        for: 15000ms"),
         ("rate(a[5m]) / rate(b[3d]) > 0.5", "rate(a[5000ms]) / rate(b[15000ms]) > 0.5"),
         ("  group_by: [alertname]", "  group_by: [alertname]"),

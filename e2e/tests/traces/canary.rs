@@ -87,7 +87,7 @@ async fn what_visitors_write_is_told_nowhere() {
     let jaeger = &shared().await.jaeger;
     jaeger
         .eventually(&caller.trace, "the spans of dead letters", |spans| {
-            let dead = spans.iter().filter(|span| span.tag("error.type") == "dead_lettered").count();
+            let dead = spans.iter().filter(|span| span.tag("error.type") == "permanent").count();
             (dead == 2 && spans.iter().any(|span| span.name == "insert contacts")).then_some(())
         })
         .await

@@ -60,7 +60,7 @@ async fn a_good_build_is_one_trace_down_to_its_verdict() {
     for (name, value) in [
         ("k8s.namespace.name", "good"),
         ("k8s.deployment.name", "app"),
-        ("container.image.tags", &Fate::Ready.tag(2)),
+        ("container.image.tags", &format!("[{:?}]", Fate::Ready.tag(2))),
         ("build.id", &id),
     ] {
         assert_eq!(attempt.tag(name), value, "{name}");

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use testbed::{
     Gateway, Mongo, Nats, Service, Spec, free_port, http,
     system::{self, CI_TOKEN, OPERATOR_TOKEN},
@@ -81,11 +82,11 @@ impl Stack {
     /// Starts what watches the others, and says where.
     pub(crate) async fn watch(&mut self, programs: &Programs) -> anyhow::Result<()> {
         say("starting Prometheus and Alertmanager …");
-        let deployer = self.builds.as_ref().map(|(_, deployer)| deployer.admin.base()).unwrap_or_default();
+        let (_, deployer) = self.builds.as_ref().context("there is no deployer yet")?;
         let scraped = [
             (observe::GATEWAY, self.gateway.admin.base()),
             (observe::WORKER, self.worker.admin.base()),
-            (observe::DEPLOYER, deployer),
+            (observe::DEPLOYER, deployer.admin.base()),
         ];
         let metrics = Metrics::start(&self.folder, programs, &scraped).await?;
         if let Some(traces) = &self.traces {

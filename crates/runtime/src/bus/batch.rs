@@ -186,7 +186,7 @@ impl BatchLog {
             otel.name = format_args!("send batch {}", self.stream.name),
             otel.kind = "client",
             messaging.system = "nats",
-            messaging.operation.name = "publish",
+            messaging.operation.name = "send",
             messaging.operation.type = "send",
             messaging.destination.name = self.stream.name,
             messaging.batch.message_count = group.len(),

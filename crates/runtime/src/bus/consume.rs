@@ -111,6 +111,9 @@ impl Bus {
     }
 }
 
+/// How often the server says that it still waits with us for a message. Twice as long without a word, and we ask anew.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
 /// What stays the same from message to message.
 struct Work<'a, H> {
     bus: &'a Bus,
@@ -131,14 +134,14 @@ impl<H: Handler> Work<'_, H> {
             .stream()
             .max_messages_per_batch(self.consumer.batch * self.consumer.batches_in_process)
             .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
+            .heartbeat(HEARTBEAT)
             .messages()
             .await
             .map_err(|error| format!("consumer {} cannot be read: {error}", self.consumer.name))?;
         self.latch.set("consuming");
         let mut chunks = messages.ready_chunks(self.consumer.batch);
         let mut in_process = FuturesUnordered::new();
-        let mut end = Ok(());
+        let (mut end, mut silent) = (Ok(()), false);
         loop {
             tokio::select! {
                 biased;
@@ -150,12 +153,14 @@ impl<H: Handler> Work<'_, H> {
                     for item in chunk {
                         match item {
                             Ok(message) => messages.push(message),
-                            Err(error) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {}
+                            // What was asked for is lost, or was answered before the client knew that it had asked: then it
+                            // counts one too many, and asks for nothing until that expires. So ask anew.
+                            Err(error) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => silent = true,
                             Err(error) => end = Err(format!("consumer {} broke: {error}", self.consumer.name)),
                         }
                     }
                     in_process.push(self.process(messages));
-                    if end.is_err() { break }
+                    if silent || end.is_err() { break }
                 }
                 Some(carry_on) = in_process.next() => if !carry_on { break },
             }
@@ -175,6 +180,7 @@ impl<H: Handler> Work<'_, H> {
                 Err(reason) => {
                     let failure = Err(Failure::Permanent(anyhow::anyhow!(reason)));
                     let span = self.span(&[headers::trace_context(message.headers.as_ref())]);
+                    tell(&span, std::slice::from_ref(&failure));
                     self.settle(&message, &failure, &span).await;
                 }
             }
@@ -188,6 +194,7 @@ impl<H: Handler> Work<'_, H> {
         // Boxed: a handler's future may be large, and there is one a batch.
         let handling = Box::pin(self.handler.handle(deliveries));
         let results = self.keeping_alive(&messages, handling).instrument(span.clone()).await;
+        tell(&span, &results);
         let mut carry_on = true;
         for (message, result) in messages.iter().zip(&results) {
             carry_on &= !matches!(result, Err(Failure::Unavailable(_)));
@@ -208,12 +215,13 @@ impl<H: Handler> Work<'_, H> {
             messaging.operation.type = "process",
             messaging.destination.name = self.consumer.stream.name,
             messaging.consumer.group.name = %self.consumer.name,
-            messaging.batch.message_count = traces.len(),
+            messaging.batch.message_count = field::Empty,
             trace_id = field::Empty,
         );
         if let [trace] = traces {
             propagation::adopt(&span, trace.clone());
         } else {
+            span.record("messaging.batch.message_count", traces.len());
             for trace in traces {
                 spans::link(&span, trace.span().span_context());
             }
@@ -251,7 +259,6 @@ impl<H: Handler> Work<'_, H> {
         let consumer = self.consumer.name.as_str();
         let warn = || {
             if let Err(failure) = result {
-                spans::failed(span, failure.kind(), failure.to_string());
                 span.in_scope(|| {
                     tracing::warn!(consumer, message.sequence = sequence, deliveries, "a message {failure}");
                 });
@@ -276,7 +283,6 @@ impl<H: Handler> Work<'_, H> {
                     headers: message.headers.clone(),
                     payload: message.payload.clone(),
                 };
-                spans::failed(span, "dead_lettered", reason.as_str());
                 let trace_id = headers::trace_context(message.headers.as_ref()).span().span_context().trace_id();
                 match self.bus.store_dead_letter(letter, &reason).await {
                     Ok(_) => {
@@ -311,6 +317,16 @@ async fn give_back(mut chunks: ReadyChunks<pull::Stream>) {
         for message in chunk.into_iter().flatten() {
             let _ = message.ack_with(AckKind::Nak(None)).await;
         }
+    }
+}
+
+/// Notes in the span of a batch how many of it failed, and why the first of them did.
+fn tell(span: &Span, results: &[Result<(), Failure>]) {
+    let mut failures = results.iter().filter_map(|result| result.as_ref().err()).filter(|failure| failure.is_error());
+    if let Some(first) = failures.next() {
+        let failed = 1 + failures.count();
+        let of_many = if results.len() > 1 { format!("{failed} of {}: ", results.len()) } else { String::new() };
+        spans::failed(span, first.kind(), format!("{of_many}{first}"));
     }
 }
 

@@ -167,7 +167,7 @@ pub(super) fn span(stream: &str, subject: &str) -> Option<Span> {
         otel.name = format_args!("send {stream}"),
         otel.kind = "producer",
         messaging.system = "nats",
-        messaging.operation.name = "publish",
+        messaging.operation.name = "send",
         messaging.operation.type = "send",
         messaging.destination.name = subject,
     ))

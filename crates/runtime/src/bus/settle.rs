@@ -23,6 +23,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether something went wrong. That we stop, or that somebody else goes on, is no error.
+    pub fn is_error(&self) -> bool {
+        !matches!(self, Self::Interrupted | Self::Overtaken(_))
+    }
+
     /// One word, for spans.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -63,7 +63,7 @@ where
 
 fn line(event: &Event<'_>, mut fields: Map<String, Value>) -> Result<String, fmt::Error> {
     // Spans describe themselves to OpenTelemetry, not to readers of logs.
-    let for_readers = |name: &str| !["otel.", "log.", "messaging."].iter().any(|start| name.starts_with(start));
+    let for_readers = |name: &str| !["otel.", "log.", "messaging.", "db."].iter().any(|start| name.starts_with(start));
     fields.retain(|name, _| for_readers(name));
     let message = fields.remove("message").unwrap_or_default();
     let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
