@@ -4,18 +4,8 @@ use serde_json::Value;
 use utoipa::openapi::{RefOr, example::ExampleBuilder, path::PathItem};
 
 /// A content type of `POST /api/builds`, a name, and the body.
-const EXAMPLES: [(&str, &str, &str); 6] = [
+const EXAMPLES: [(&str, &str, &str); 4] = [
     ("application/json", "Our own form", include_str!("../../../docs/examples/native.json")),
-    (
-        "application/json",
-        "CDEvents 0.4, artifact.published",
-        include_str!("../../../docs/examples/cdevents-0.4.1-artifact-published-oci.json"),
-    ),
-    (
-        "application/json",
-        "CDEvents 0.5, pipelinerun.finished",
-        include_str!("../../../docs/examples/cdevents-0.5.1-pipelinerun-finished-success.json"),
-    ),
     (
         "application/cloudevents+json",
         "CDEvents 0.5 in a CloudEvent, artifact.published",
