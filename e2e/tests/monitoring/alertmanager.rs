@@ -79,13 +79,8 @@ impl Alertmanager {
         let spec = Spec::new("alertmanager", PathBuf::from(program), folder)
             .args(["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="])
             .args([format!("--web.listen-address={address}")]);
-        let mut server = start(spec)?;
         let http = http::Client::new(&format!("http://{address}"));
-        server
-            .ready(Duration::from_secs(30), || async {
-                http.get("/-/ready").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
-            })
-            .await?;
+        let server = start(spec, &http).await?;
         Ok(Self { _server: server, http, address, heard })
     }
 

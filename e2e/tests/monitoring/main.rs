@@ -13,10 +13,10 @@ mod shortened;
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod world;
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
-use testbed::{Fate, Mongo, Server, Spec, eventually, system, workspace_folder};
+use testbed::{Fate, Mongo, Server, Spec, eventually, http, system, workspace_folder};
 use tokio::process::Command;
 
 use prometheus::Prometheus;
@@ -271,12 +271,13 @@ fn each_alert_has_a_section_in_a_runbook() {
     assert!(checked >= 16, "{checked}");
 }
 
-/// A server that is not one of the tools, by its name on the PATH.
-fn spec(name: &str, folder: &std::path::Path) -> Spec {
-    Spec::new(name, PathBuf::from(name), folder)
-}
-
-/// Starts a server that is not one of the tools.
-fn start(spec: Spec) -> anyhow::Result<Server> {
-    Server::start(spec)
+/// Starts a Prometheus or an Alertmanager, and waits until it says that it is ready.
+async fn start(spec: Spec, http: &http::Client) -> anyhow::Result<Server> {
+    let mut server = Server::start(spec)?;
+    server
+        .ready(Duration::from_secs(30), || async {
+            http.get("/-/ready").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
+        })
+        .await?;
+    Ok(server)
 }

@@ -4,9 +4,9 @@ use std::{fs, path::Path, path::PathBuf, time::Duration};
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use testbed::{Server, free_port, http};
+use testbed::{Server, Spec, free_port, http};
 
-use crate::{monitoring, spec, start};
+use crate::{monitoring, start};
 
 /// All that our rules know of.
 const JOBS: [&str; 4] = ["gateway", "contact-worker", "deployer", "nats"];
@@ -55,18 +55,13 @@ impl Prometheus {
         // JSON is YAML.
         fs::write(folder.join("prometheus.yml"), config.to_string())?;
         let address = format!("127.0.0.1:{}", free_port());
-        let spec = spec("prometheus", folder)
+        let spec = Spec::new("prometheus", PathBuf::from("prometheus"), folder)
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
             // It tells nobody as long as it does not know its Alertmanager, and again after this time only.
             .args(["--rules.alert.resend-delay=5s"])
             .args([format!("--web.listen-address={address}")]);
-        let mut server = start(spec)?;
         let http = http::Client::new(&format!("http://{address}"));
-        server
-            .ready(Duration::from_secs(30), || async {
-                http.get("/-/ready").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
-            })
-            .await?;
+        let server = start(spec, &http).await?;
         Ok(Self { _server: server, http, folder: folder.to_owned() })
     }
 
