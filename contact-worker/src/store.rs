@@ -11,7 +11,7 @@ use mongodb::{
 };
 use runtime::{bus::Failure, spans};
 use secrecy::{ExposeSecret, SecretString};
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, field};
 
 use crate::metrics::Inserted;
 
@@ -117,16 +117,21 @@ impl Store {
     /// The span of an insert (OpenTelemetry: database spans).
     fn span(&self, documents: usize) -> Span {
         let namespace = self.contacts.namespace();
-        tracing::info_span!(
+        let span = tracing::info_span!(
             "insert",
             otel.name = format_args!("insert {}", namespace.coll),
             otel.kind = "client",
             db.system.name = "mongodb",
             db.operation.name = "insert",
-            db.operation.batch.size = documents,
+            db.operation.batch.size = field::Empty,
             db.namespace = namespace.db,
             db.collection.name = namespace.coll,
-        )
+        );
+        // By its definition, an operation on one document is no batch.
+        if documents > 1 {
+            span.record("db.operation.batch.size", documents);
+        }
+        span
     }
 }
 

@@ -12,13 +12,16 @@ use hyper_util::{
 use runtime::{propagation, spans};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, Span};
 
 use crate::targets::Smoke;
 
 /// How long one answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the last answer may take at least.
+const SHORTEST: Duration = Duration::from_millis(50);
 
 /// The pauses after an answer that was right, and after one that was not.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
@@ -61,14 +64,8 @@ impl Prober {
         let mut last = "nothing was asked".to_owned();
         while asked == 0 || Instant::now() < deadline {
             asked += 1;
-            let probe =
-                match timeout_at(deadline.max(Instant::now() + Duration::from_millis(50)), self.ask(smoke, version))
-                    .await
-                {
-                    Ok(probe) => probe,
-                    Err(_) => Probe::Wrong("no answer before the time was up".to_owned()),
-                };
-            match probe {
+            let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
+            match self.ask(smoke, version, left).await {
                 Probe::Right => {
                     (in_a_row, right) = (in_a_row + 1, right + 1);
                     if in_a_row >= smoke.successes {
@@ -86,16 +83,16 @@ impl Prober {
         Err(format!("of {asked} answers {right} were right, never {wanted} in a row; the last that was not: {last}"))
     }
 
-    async fn ask(&self, smoke: &Smoke, version: &str) -> Probe {
+    async fn ask(&self, smoke: &Smoke, version: &str, left: Duration) -> Probe {
         let span = span();
-        let probe = self.ask_within(&span, smoke, version).instrument(span.clone()).await;
+        let probe = self.ask_within(&span, smoke, version, left).instrument(span.clone()).await;
         if let Probe::Wrong(why) = &probe {
             spans::failed(&span, "wrong_answer", why.as_str());
         }
         probe
     }
 
-    async fn ask_within(&self, span: &Span, smoke: &Smoke, version: &str) -> Probe {
+    async fn ask_within(&self, span: &Span, smoke: &Smoke, version: &str, left: Duration) -> Probe {
         let request =
             Request::get(&smoke.url).header(header::USER_AGENT, concat!("deployer/", env!("CARGO_PKG_VERSION")));
         let mut request = match request.header(header::CONNECTION, "close").body(Empty::new()) {
@@ -115,9 +112,10 @@ impl Prober {
             let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(|error| error.to_string())?;
             Ok((status, body.to_bytes()))
         };
-        match timeout(ANSWER_TIMEOUT, answer).await {
+        match timeout(ANSWER_TIMEOUT.min(left), answer).await {
             Ok(Ok((status, body))) => judge(status, &body, &smoke.version_pointer, version),
             Ok(Err(error)) => Probe::Wrong(error),
+            Err(_) if left < ANSWER_TIMEOUT => Probe::Wrong("no answer before the time was up".to_owned()),
             Err(_) => Probe::Wrong(format!("no answer within {ANSWER_TIMEOUT:?}")),
         }
     }

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use prometheus::IntGauge;
-use runtime::propagation;
+use runtime::{propagation, spans};
 use tracing::{Instrument, field};
 use uuid::Uuid;
 
@@ -32,7 +32,6 @@ pub(crate) async fn observe(State(app): State<Shared>, request: Request, next: N
         http.request.method = method,
         http.route = route,
         http.response.status_code = field::Empty,
-        otel.status_code = field::Empty,
         request_id = request_id.to_str().unwrap_or_default(),
         trace_id = field::Empty,
     );
@@ -50,7 +49,7 @@ pub(crate) async fn observe(State(app): State<Shared>, request: Request, next: N
     span.in_scope(|| {
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {
-            span.record("otel.status_code", "ERROR");
+            spans::failed(&span, status.as_str(), "");
             tracing::warn!(
                 http.response.status_code = status.as_u16(),
                 duration_ms,

@@ -9,9 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use testbed::on_path;
 
 use crate::{
-    run::{command, install as put, on_path, output, say},
+    run::{command, install as put, output, say},
     tools::{Source, Tool},
 };
 

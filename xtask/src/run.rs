@@ -44,13 +44,6 @@ pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The first program of that name on the PATH.
-#[expect(clippy::disallowed_methods, reason = "PATH is what is asked for")]
-pub(crate) fn on_path(name: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
-}
-
 /// Puts a finished program into place in one step, so that there is never half of one.
 pub(crate) fn install(from: &Path, to: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;

@@ -6,11 +6,11 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::{Context, ensure};
-use testbed::tools_folder;
+use testbed::{on_path, tools_folder};
 
 use crate::{
     go,
-    run::{command, on_path, output, say},
+    run::{command, output, say},
     wheels,
 };
 

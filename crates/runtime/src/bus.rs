@@ -8,6 +8,8 @@ mod dead_letter;
 mod follow;
 mod headers;
 mod metrics;
+mod next;
+mod process;
 mod provision;
 mod publish;
 mod settle;
@@ -15,16 +17,16 @@ mod streams;
 
 pub use batch::{GroupPublisher, LIMITS};
 pub use connect::NotConnected;
-pub use consume::{Delivery, Handler};
 pub use follow::Followed;
 pub use group_commit::Limits;
+pub use process::{Delivery, Handler};
 pub use publish::{PublishError, Published};
 pub use settle::Failure;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 /// A connection to the bus. Clones share it. It connects by itself, and again after a loss, for ever.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct Bus {
     client: async_nats::Client,
     jetstream: jetstream::Context,
     connected: watch::Receiver<bool>,
+    /// Made when the first message is asked for.
+    pulls: Arc<OnceCell<next::Pulls>>,
     metrics: metrics::BusMetrics,
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{Server, Spec, free_port, http::Client, tools_folder, within};
+use crate::{Server, Spec, free_port, http::Client, on_path, tools_folder, within};
 
 /// What WebDriver calls a reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -258,10 +258,4 @@ impl Browser {
 /// Where axe-core is.
 pub fn axe() -> PathBuf {
     tools_folder().join("axe.min.js")
-}
-
-fn on_path(program: &str) -> Option<PathBuf> {
-    let output = Command::new("sh").args(["-c", "command -v -- \"$0\"", program]).output().ok()?;
-    let path = String::from_utf8(output.stdout).ok()?;
-    (!path.trim().is_empty()).then(|| PathBuf::from(path.trim()))
 }

@@ -12,6 +12,7 @@ pub mod http;
 mod jaeger;
 mod mongo;
 mod nats;
+pub mod observers;
 mod ports;
 mod process;
 mod reaper;
@@ -30,7 +31,7 @@ pub use ports::free_port;
 pub use process::{Server, Spec};
 pub use service::{Service, service_binary};
 pub use system::Gateway;
-pub use tools::{MissingTool, find_tool, tools_folder, workspace_folder};
+pub use tools::{MissingTool, find_tool, on_path, tools_folder, workspace_folder};
 pub use wait::{eventually, within};
 
 use std::{

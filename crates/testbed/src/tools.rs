@@ -34,3 +34,10 @@ pub fn find_tool(name: &str) -> Result<PathBuf, MissingTool> {
     let path = tools_folder().join(name);
     if path.is_file() { Ok(path) } else { Err(MissingTool(name.to_owned())) }
 }
+
+/// The first program of that name on the PATH.
+#[expect(clippy::disallowed_methods, reason = "PATH is what is asked for")]
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+}

@@ -95,8 +95,14 @@ impl World {
         }
     }
 
-    /// The series of all services: names and labels.
+    /// The series of all services: names and labels, while no rollout is under way.
     async fn series(&self) -> BTreeSet<String> {
+        within(LIMIT, "the end of all rollouts", || async {
+            let text = self.builds.deployer.admin.get("/metrics").await.ok()?.text();
+            (!text.contains("rollouts_in_progress{")).then_some(())
+        })
+        .await
+        .unwrap();
         let mut all = BTreeSet::new();
         for (name, service) in self.services() {
             let text = service.admin.get("/metrics").await.unwrap().text();
@@ -123,9 +129,10 @@ async fn what_clients_make_up_adds_no_series() {
     let before = world.series().await;
     world.make_up(100..MANY, each).await;
     let after = world.series().await;
-    let added: Vec<_> = after.difference(&before).collect();
+    // A request to the API server may fail, by whatever clients do: those have their codes, which are not made up.
+    let may_come = |series: &str| series.contains("kubernetes_client_") && !series.contains("code=\"2");
+    let added: Vec<_> = after.difference(&before).filter(|series| !may_come(series)).collect();
     assert!(added.is_empty(), "{added:#?}");
-    assert_eq!(before.len(), after.len());
     // Some are there only while a rollout is under way.
     world.builds.post(&Fate::NeverReady.tag(2 * NEWEST)).await;
     within(LIMIT, "a rollout under way", || async {

@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use axum::{
     Json, Router,
     extract::{Path as UrlPath, State},
@@ -16,13 +16,10 @@ use axum::{
     routing::post,
 };
 use serde_json::Value;
-use testbed::{Server, Spec, free_port, http, within};
+use testbed::{Server, free_port, http, observers, within};
 use tokio::net::TcpListener;
 
-use crate::{monitoring, on_path, shortened::Scale, start};
-
-/// What it is called: by its makers, and in Debian.
-pub(crate) const NAMES: [&str; 2] = ["alertmanager", "prometheus-alertmanager"];
+use crate::{monitoring, shortened::Scale};
 
 /// How long a fault may take to be told, or to be told gone.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -75,12 +72,9 @@ impl Alertmanager {
         fs::write(folder.join("alertmanager.yml"), settings)?;
 
         let address = format!("127.0.0.1:{}", free_port());
-        let program = NAMES.into_iter().find(|name| on_path(name)).unwrap_or(NAMES[0]);
-        let spec = Spec::new("alertmanager", PathBuf::from(program), folder)
-            .args(["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="])
-            .args([format!("--web.listen-address={address}")]);
+        let program = observers::alertmanager().context("Alertmanager is not installed")?;
+        let server = observers::start_alertmanager(program, folder, &address).await?;
         let http = http::Client::new(&format!("http://{address}"));
-        let server = start(spec, &http).await?;
         Ok(Self { _server: server, http, address, heard })
     }
 

@@ -13,10 +13,10 @@ mod shortened;
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod world;
 
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{fs, path::PathBuf, process::Stdio};
 
 use serde_json::{Value, json};
-use testbed::{Fate, Mongo, Server, Spec, eventually, http, system, workspace_folder};
+use testbed::{Fate, Mongo, eventually, observers, on_path, system, workspace_folder};
 use tokio::process::Command;
 
 use prometheus::Prometheus;
@@ -42,20 +42,14 @@ const NO_DATA: [(&str, &str); 9] = [
     reason = "CI says that it has installed one; else people are told"
 )]
 fn can_run() -> bool {
-    let there = on_path("prometheus") && on_path("promtool") && alertmanager::NAMES.into_iter().any(on_path);
+    let programs = [observers::prometheus(), observers::alertmanager(), on_path("promtool")];
+    let there = programs.iter().all(Option::is_some);
     let missing = "Prometheus and Alertmanager are not installed";
     assert!(there || std::env::var_os("REQUIRE_PROMETHEUS").is_none(), "{missing}");
     if !there {
         eprintln!("NOT RUN: {missing}");
     }
     there
-}
-
-/// Whether there is a program of that name.
-#[expect(clippy::disallowed_methods, reason = "it is installed or not")]
-fn on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// Those who watch how alerts come and go take turns: each has all of the services for itself, under load.
@@ -138,6 +132,7 @@ async fn every_expression_finds_what_it_asks_for() {
     if !can_run() {
         return;
     }
+    let _turn = alone().await;
     let watched = Watched::start("monitoring").await;
     // Before and after, since an increase is between two values.
     eventually("three services that are scraped", || async {
@@ -269,15 +264,4 @@ fn each_alert_has_a_section_in_a_runbook() {
         checked += 1;
     }
     assert!(checked >= 16, "{checked}");
-}
-
-/// Starts a Prometheus or an Alertmanager, and waits until it says that it is ready.
-async fn start(spec: Spec, http: &http::Client) -> anyhow::Result<Server> {
-    let mut server = Server::start(spec)?;
-    server
-        .ready(Duration::from_secs(30), || async {
-            http.get("/-/ready").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
-        })
-        .await?;
-    Ok(server)
 }

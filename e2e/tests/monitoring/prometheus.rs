@@ -1,12 +1,16 @@
 //! A real Prometheus with our rules.
 
-use std::{fs, path::Path, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use testbed::{Server, Spec, free_port, http};
+use testbed::{Server, free_port, http, observers};
 
-use crate::{monitoring, start};
+use crate::monitoring;
 
 /// All that our rules know of.
 const JOBS: [&str; 4] = ["gateway", "contact-worker", "deployer", "nats"];
@@ -55,13 +59,11 @@ impl Prometheus {
         // JSON is YAML.
         fs::write(folder.join("prometheus.yml"), config.to_string())?;
         let address = format!("127.0.0.1:{}", free_port());
-        let spec = Spec::new("prometheus", PathBuf::from("prometheus"), folder)
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-            // It tells nobody as long as it does not know its Alertmanager, and again after this time only.
-            .args(["--rules.alert.resend-delay=5s"])
-            .args([format!("--web.listen-address={address}")]);
+        let program = observers::prometheus().context("Prometheus is not installed")?;
+        // It tells nobody as long as it does not know its Alertmanager, and again after this time only.
+        let args = ["--rules.alert.resend-delay=5s"];
+        let server = observers::start_prometheus(program, folder, &address, &args).await?;
         let http = http::Client::new(&format!("http://{address}"));
-        let server = start(spec, &http).await?;
         Ok(Self { _server: server, http, folder: folder.to_owned() })
     }
 

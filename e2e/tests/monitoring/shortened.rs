@@ -112,6 +112,19 @@ impl Scale {
     }
 }
 
+/// The lines of shortened rules that have a time in a form that is not understood here.
+pub(crate) fn left_as_they_were(rules: &str) -> Vec<&str> {
+    let range = |line: &str| {
+        let ranges = line.split('[').skip(1).filter(|range| range.starts_with(|c: char| c.is_ascii_digit()));
+        ranges.map(|range| range.split_once(']').map_or("", |(range, _)| range)).any(|range| !is_written(range))
+    };
+    let wait = |line: &str| {
+        let value = line.trim().strip_prefix("keep_firing_").unwrap_or(line.trim()).strip_prefix("for:");
+        value.is_some_and(|value| !is_written(value.trim()))
+    };
+    rules.lines().filter(|line| range(line) || wait(line) || line.contains(" offset ")).collect()
+}
+
 /// A duration of Prometheus' with one unit.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| !c.is_ascii_digit())?;
@@ -130,6 +143,16 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 
 fn written(time: Duration) -> String {
     format!("{}ms", time.as_millis())
+}
+
+fn is_written(time: &str) -> bool {
+    time.strip_suffix("ms").is_some_and(|number| number.parse::<u64>().is_ok())
+}
+
+#[test]
+fn times_that_are_not_understood_are_named() {
+    let rules = "a[5000ms] > b[0ms]\nfor: 5000ms\nkeep_firing_for: 1ms\nby [job]\nfor: all\nfor: 1h30m\na[5m:1m]\na[1h30m]\na offset 5m\n";
+    assert_eq!(left_as_they_were(rules), ["for: all", "for: 1h30m", "a[5m:1m]", "a[1h30m]", "a offset 5m"]);
 }
 
 #[test]

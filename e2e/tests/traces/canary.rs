@@ -1,5 +1,7 @@
 //! What visitors write is in the bus and in the store, and nowhere else: not in a span, a log line, a metric or an error.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use serde_json::{Value, json};
 use testbed::eventually;
@@ -30,10 +32,11 @@ fn with(field: &str, value: &Value) -> Value {
 
 #[tokio::test]
 async fn what_visitors_write_is_told_nowhere() {
-    let world = Contacts::start().await;
+    let mut world = Contacts::start().await;
     let caller = Caller::new();
     let client = world.gateway.http.with("traceparent", &caller.traceparent());
     let mut told = Vec::new();
+    let mut stored = 0;
     let long = CANARY.repeat(2_000);
     for (body, status) in [
         (contact(), 202),
@@ -53,6 +56,10 @@ async fn what_visitors_write_is_told_nowhere() {
             answer.status,
             answer.text()
         );
+        if status == 202 {
+            stored += 1;
+            world.stored(stored).await;
+        }
     }
     // Where it does not belong at all.
     for path in [format!("/{CANARY}"), format!("/api/builds/{CANARY}"), format!("/health?email={CANARY}")] {
@@ -66,9 +73,16 @@ async fn what_visitors_write_is_told_nowhere() {
     let other = keyed.post_json("/api/contact", &with("name", &json!("Ada"))).await.unwrap();
     assert_eq!(other.status, 422);
     told.push(other.text());
-    world.stored(3).await;
+    for key in [format!("{CANARY} {CANARY}"), CANARY.repeat(20), format!("{CANARY}\u{e9}")] {
+        let refused = client.with("idempotency-key", &key).post_json("/api/contact", &contact()).await.unwrap();
+        assert_eq!(refused.status, 400, "{}", refused.text());
+        told.push(refused.text());
+    }
+    world.stored(stored + 1).await;
 
-    // What the worker cannot read becomes a dead letter, and what MongoDB refuses too.
+    // What MongoDB refuses becomes a dead letter, and what the worker cannot read too.
+    world.refuse(&format!("About {CANARY}")).await;
+    assert_eq!(client.post_json("/api/contact", &contact()).await.unwrap().status, 202);
     let client = async_nats::connect(world.nats.url()).await.unwrap();
     let jetstream = async_nats::jetstream::new(client);
     let mut headers = HeaderMap::new();
@@ -77,28 +91,31 @@ async fn what_visitors_write_is_told_nowhere() {
         let published = jetstream.publish_with_headers("contacts.submitted", headers.clone(), poison.into()).await;
         published.unwrap().await.unwrap();
     }
-    eventually("two dead letters", || async {
+    eventually("three dead letters", || async {
         let series = "contacts_dead_lettered_total{consumer=\"contact-worker\",stream=\"CONTACTS\"}";
-        (world.worker.metric(series).await.ok()? >= 2.0).then_some(())
+        (world.worker.metric(series).await.ok()? >= 3.0).then_some(())
     })
     .await;
 
-    // Their spans have come when the last one has.
+    for service in [&*world.gateway, &world.worker] {
+        told.push(service.admin.get("/metrics").await.unwrap().text());
+        told.push(service.admin.get("/readyz").await.unwrap().text());
+    }
+    // All of their spans have left when they have ended.
+    for service in [&mut *world.gateway, &mut world.worker] {
+        service.server.stop(Duration::from_secs(20)).await.unwrap();
+        told.push(service.server.log());
+    }
     let jaeger = &shared().await.jaeger;
     jaeger
         .eventually(&caller.trace, "the spans of dead letters", |spans| {
             let dead = spans.iter().filter(|span| span.tag("error.type") == "permanent").count();
-            (dead == 2 && spans.iter().any(|span| span.name == "insert contacts")).then_some(())
+            (dead == 3 && spans.iter().any(|span| span.name == "insert contacts")).then_some(())
         })
         .await
         .unwrap();
     for service in ["gateway", "contact-worker"] {
         told.push(jaeger.all(service).await.unwrap());
-    }
-    for service in [&*world.gateway, &world.worker] {
-        told.push(service.admin.get("/metrics").await.unwrap().text());
-        told.push(service.admin.get("/readyz").await.unwrap().text());
-        told.push(service.server.log());
     }
     for text in told {
         if let Some(at) = text.to_lowercase().find(CANARY) {

@@ -37,6 +37,13 @@ impl Contacts {
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
 
+    /// Lets MongoDB itself refuse the contacts about a subject.
+    pub(crate) async fn refuse(&self, subject: &str) {
+        let contacts = self.mongo.collection("portfolio", "contacts").await.unwrap();
+        let command = doc! {"collMod": "contacts", "validator": {"subject": {"$ne": subject}}};
+        contacts.client().database("portfolio").run_command(command).await.unwrap();
+    }
+
     pub(crate) async fn stored(&self, count: u64) {
         let contacts = self.mongo.collection("portfolio", "contacts").await.unwrap();
         eventually("stored contacts", || async {

@@ -98,7 +98,6 @@ impl Builds {
     /// Posts a build in a trace, and gives its id.
     pub(crate) async fn post(&self, caller: &Caller, fate: Fate) -> String {
         let tag = fate.tag(2);
-        self.application.is(&tag);
         let image = format!("x/{}:{tag}", self.name);
         let build = json!({"job": self.name, "number": 2, "status": "success", "image": image});
         let ci = self.gateway.ci().with("traceparent", &caller.traceparent());

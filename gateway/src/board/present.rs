@@ -60,9 +60,11 @@ fn target(model: &Model, name: &TargetName, standing: &Standing, now: DateTime<U
         runs: running.map(|running| Runs {
             image: Image::of(running),
             since: since.map(|verdict| moment(verdict.at)),
-            pods: state
-                .and_then(|state| state.progress)
-                .map(|progress| Pods { ready: progress.ready, desired: progress.desired }),
+            pods: state.and_then(|state| state.progress).map(|progress| Pods {
+                ready: progress.ready,
+                desired: progress.desired,
+                updated: progress.updated,
+            }),
         }),
         current: open(false).next().map(|(build, rollout)| current(&build, &rollout)),
         verdict: verdict.map(|verdict| Verdict {

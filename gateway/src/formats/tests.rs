@@ -185,22 +185,11 @@ fn an_unknown_version_is_told_with_those_that_are_known() {
     }
 }
 
-/// Whatever is sent: it is read, or refused with a reason, and never a mistake of ours.
+/// Whatever is sent: it is read, or refused with a reason, and never a mistake of ours. `PROPTEST_CASES` says how often.
 mod anything {
     use proptest::prelude::*;
 
     use super::*;
-
-    const EXAMPLES: [&str; 8] = [
-        "native.json",
-        "cdevents-0.1.2-artifact-published-oci.json",
-        "cdevents-0.4.1-artifact-published-oci.json",
-        "cdevents-0.5.1-pipelinerun-finished-success.json",
-        "cdevents-plugin-with-status-finished-success.body",
-        "cloudevents-batch-three.body",
-        "cloudevents-binary-artifact-0.4.1.body",
-        "cloudevents-structured-data-base64.body",
-    ];
 
     const TEXTS: [&str; 8] =
         ["", "x", "dev.cdevents.artifact.published.0.2.0", "pkg:oci/a@sha256%3A1", "0.9", "1.0", "\u{0}", "🙂"];
@@ -208,9 +197,9 @@ mod anything {
     const TYPES: [&str; 3] = ["application/json", "application/cloudevents+json", "application/cloudevents-batch+json"];
 
     /// An example with some bytes put in place of others.
-    fn spoiled() -> impl Strategy<Value = Vec<u8>> {
+    fn spoiled(examples: &'static [&str]) -> impl Strategy<Value = Vec<u8>> {
         let change = (any::<prop::sample::Index>(), 0..40_usize, prop::collection::vec(any::<u8>(), 0..20));
-        (prop::sample::select(&EXAMPLES[..]), prop::collection::vec(change, 1..6)).prop_map(|(name, changes)| {
+        (prop::sample::select(examples), prop::collection::vec(change, 1..6)).prop_map(|(name, changes)| {
             let mut bytes = file(name);
             for (at, length, new) in changes {
                 let at = at.index(bytes.len().max(1)).min(bytes.len());
@@ -222,7 +211,7 @@ mod anything {
     }
 
     /// An example with one of its values put in place of another, which leaves it JSON.
-    fn mixed() -> impl Strategy<Value = Vec<u8>> {
+    fn mixed(examples: &'static [&str]) -> impl Strategy<Value = Vec<u8>> {
         let value = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
@@ -233,19 +222,32 @@ mod anything {
             Just(serde_json::json!([1, [2], {"a": 3}])),
         ];
         let place = prop::collection::vec(any::<prop::sample::Index>(), 1..6);
-        (prop::sample::select(&EXAMPLES[..4]), place, value).prop_map(|(name, places, value)| {
+        (prop::sample::select(examples), place, value).prop_map(|(name, places, value)| {
             let mut whole: Value = serde_json::from_slice(&file(name)).unwrap();
             let mut pointer = String::new();
             for place in places {
-                let Some(Value::Object(fields)) = whole.pointer(&pointer) else { break };
-                let Some(name) = fields.keys().nth(place.index(fields.len().max(1))) else { break };
-                pointer = format!("{pointer}/{name}");
+                let inner = match whole.pointer(&pointer) {
+                    Some(Value::Object(fields)) => fields.keys().nth(place.index(fields.len().max(1))).cloned(),
+                    Some(Value::Array(items)) if !items.is_empty() => Some(place.index(items.len()).to_string()),
+                    _ => None,
+                };
+                let Some(inner) = inner else { break };
+                pointer = format!("{pointer}/{inner}");
             }
             if let Some(at) = whole.pointer_mut(&pointer) {
                 *at = value;
             }
             whole.to_string().into_bytes()
         })
+    }
+
+    /// An event as the cdevents-plugin of Jenkins sends it: its bytes in decimal, signed.
+    fn in_decimal(event: &[u8]) -> Vec<u8> {
+        let sent = String::from_utf8(file("cdevents-plugin-with-status-finished-success.body")).unwrap();
+        let (head, rest) = sent.split_once("value=[").unwrap();
+        let (_, tail) = rest.split_once(']').unwrap();
+        let bytes: Vec<_> = event.iter().map(|byte| byte.cast_signed().to_string()).collect();
+        format!("{head}value=[{}]{tail}", bytes.join(", ")).into_bytes()
     }
 
     fn judge(body: &[u8], content_type: &str, binary: bool) {
@@ -274,15 +276,48 @@ mod anything {
         fn bytes(body in prop::collection::vec(any::<u8>(), 0..200), kind in 0..3_usize, binary: bool) {
             judge(&body, TYPES[kind], binary);
         }
-
-        #[test]
-        fn spoiled_examples(body in spoiled(), kind in 0..3_usize, binary: bool) {
-            judge(&body, TYPES[kind], binary);
-        }
-
-        #[test]
-        fn mixed_examples(body in mixed(), kind in 0..3_usize, binary: bool) {
-            judge(&body, TYPES[kind], binary);
-        }
     }
+
+    /// The tests of one adapter, on examples of what it reads.
+    macro_rules! adapter {
+        ($name:ident, $examples:expr, $mixed:expr) => {
+            mod $name {
+                use super::*;
+
+                proptest! {
+                    #[test]
+                    fn spoiled_examples(body in spoiled(&$examples), kind in 0..3_usize, binary: bool) {
+                        judge(&body, TYPES[kind], binary);
+                    }
+
+                    #[test]
+                    fn mixed_examples(body in $mixed, kind in 0..3_usize, binary: bool) {
+                        judge(&body, TYPES[kind], binary);
+                    }
+                }
+            }
+        };
+    }
+
+    const CDEVENTS: [&str; 4] = [
+        "cdevents-0.1.2-artifact-published-oci.json",
+        "cdevents-0.3.0-artifact-published-docker.json",
+        "cdevents-0.4.1-artifact-published-oci.json",
+        "cdevents-0.5.1-pipelinerun-finished-success.json",
+    ];
+
+    const CLOUDEVENTS: [&str; 3] = [
+        "cloudevents-batch-three.body",
+        "cloudevents-binary-artifact-0.4.1.body",
+        "cloudevents-structured-data-base64.body",
+    ];
+
+    adapter!(native, ["native.json"], mixed(&["native.json"]));
+    adapter!(cdevents, CDEVENTS, mixed(&CDEVENTS));
+    adapter!(cloudevents, CLOUDEVENTS, mixed(&CLOUDEVENTS));
+    adapter!(
+        jenkins,
+        ["cdevents-plugin-with-status-finished-success.body", "cdevents-plugin-finished-success.body"],
+        mixed(&CDEVENTS).prop_map(|event| in_decimal(&event))
+    );
 }

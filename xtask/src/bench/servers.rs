@@ -57,13 +57,16 @@ impl Bus {
         let url = self.nats.url();
         let address = url.trim_start_matches("nats://");
         let mut connection = BufStream::new(TcpStream::connect(address).await?);
-        let text = format!("CONNECT {{\"verbose\":false}}\r\nPUB $JS.API.STREAM.PURGE.{stream} 0\r\n\r\nPING\r\n");
+        let connect = "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n";
+        let text = format!("{connect}PUB $JS.API.STREAM.PURGE.{stream} answer 0\r\n\r\n");
         connection.write_all(text.as_bytes()).await?;
         connection.flush().await?;
         let mut lines = connection.lines();
         while let Some(line) = lines.next_line().await? {
             ensure!(!line.starts_with("-ERR"), "the bus said {line}");
-            if line == "PONG" {
+            if line.starts_with("MSG answer ") {
+                let answer = lines.next_line().await?.unwrap_or_default();
+                ensure!(answer.contains("\"success\":true"), "{stream} is not emptied: {answer}");
                 return Ok(());
             }
         }

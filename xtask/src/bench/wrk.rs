@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use testbed::on_path;
 
 use super::servers::number;
-use crate::run::{command, on_path, output};
+use crate::run::{command, output};
 
 /// What wrk saw.
 #[derive(Clone, Copy, Debug, PartialEq)]

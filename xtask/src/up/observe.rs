@@ -3,17 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use anyhow::{Context, ensure};
-use testbed::{Jaeger, Server, Spec, http, workspace_folder};
+use testbed::{Jaeger, Server, Spec, http, observers, workspace_folder};
 
 use super::stack::{new_log, usual_port};
-use crate::run::{on_path, say};
-
-/// What Alertmanager is called: by its makers, and in Debian.
-const ALERTMANAGERS: [&str; 2] = ["alertmanager", "prometheus-alertmanager"];
+use crate::run::say;
 
 /// The ports of `monitoring/prometheus-up.yml`. Prometheus' own comes after them: 9090 is that of a service's metrics there.
 pub(super) const GATEWAY: u16 = 9090;
@@ -24,9 +20,6 @@ const PROMETHEUS: u16 = 9094;
 
 /// What a Jaeger shows that was built without its pages. Its Go module does not hold them.
 const NO_PAGES: &str = "This is not the Jaeger UI";
-
-/// How long one of them may take to start.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// The programs that are no part of our tools.
 pub(crate) struct Programs {
@@ -52,11 +45,10 @@ impl Programs {
     /// Finds them before anything is started.
     pub(crate) fn find() -> anyhow::Result<Self> {
         let advice = "--observe needs both Prometheus and Alertmanager (Debian: prometheus, prometheus-alertmanager)";
-        let found = |names: &[&str]| names.iter().find_map(|name| on_path(name));
         let missing = |name: &str| format!("{name} is not on the PATH; {advice}");
         Ok(Self {
-            prometheus: found(&["prometheus"]).with_context(|| missing("prometheus"))?,
-            alertmanager: found(&ALERTMANAGERS).with_context(|| missing("alertmanager"))?,
+            prometheus: observers::prometheus().with_context(|| missing("prometheus"))?,
+            alertmanager: observers::alertmanager().with_context(|| missing("alertmanager"))?,
         })
     }
 }
@@ -97,18 +89,11 @@ impl Metrics {
         fs::write(prometheus.join("prometheus.yml"), prometheus_settings(&shipped("prometheus-up.yml")?, &moved)?)?;
         fs::write(alertmanager.join("alertmanager.yml"), alertmanager_settings(&shipped("alertmanager.yml")?)?)?;
 
-        let spec = Spec::new("alertmanager", programs.alertmanager.clone(), &alertmanager)
-            .args(["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="])
-            .args([format!("--web.listen-address={of_alertmanager}")]);
-        let mut alertmanager = Server::start(spec)?;
-        let spec = Spec::new("prometheus", programs.prometheus.clone(), &prometheus)
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data", "--storage.tsdb.retention.time=1d"])
-            .args([format!("--web.listen-address={of_prometheus}")]);
-        let mut prometheus = Server::start(spec)?;
+        let (program, folder) = (programs.alertmanager.clone(), &alertmanager);
+        let alertmanager = observers::start_alertmanager(program, folder, &of_alertmanager).await?;
+        let (program, folder, args) = (programs.prometheus.clone(), &prometheus, ["--storage.tsdb.retention.time=1d"]);
+        let prometheus = observers::start_prometheus(program, folder, &of_prometheus, &args).await?;
         let urls = [of_prometheus, of_alertmanager].map(|address| format!("http://{address}"));
-        for (server, url) in [(&mut prometheus, &urls[0]), (&mut alertmanager, &urls[1])] {
-            ready(server, &http::Client::new(url), "/-/ready").await?;
-        }
         Ok(Self { prometheus, alertmanager, urls })
     }
 
@@ -155,11 +140,6 @@ fn alertmanager_settings(text: &str) -> anyhow::Result<String> {
     let (routes, receivers) = text.split_once("\nreceivers:\n").context("alertmanager.yml has no receivers")?;
     let names = receivers.lines().filter(|line| line.starts_with("  - name: "));
     Ok(names.fold(format!("{routes}\nreceivers:\n"), |settings, name| settings + name + "\n"))
-}
-
-async fn ready(server: &mut Server, http: &http::Client, path: &str) -> anyhow::Result<()> {
-    let answers = || async { http.get(path).await.ok().filter(|answer| answer.status.is_success()).map(|_| ()) };
-    server.ready(LIMIT, answers).await
 }
 
 #[cfg(test)]

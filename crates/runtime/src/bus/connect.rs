@@ -1,6 +1,6 @@
 //! Connecting, and staying connected.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_nats::{ConnectOptions, Event, jetstream::context::ContextBuilder};
@@ -46,7 +46,7 @@ impl Bus {
             });
         let client = options.connect(config.urls.0.clone()).await.context("NATS_URL")?;
         let jetstream = ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client.clone());
-        Ok(Self { name, client, jetstream, connected, metrics })
+        Ok(Self { name, client, jetstream, connected, pulls: Arc::default(), metrics })
     }
 
     /// Waits until the bus is connected.

@@ -9,6 +9,7 @@ use std::{
 use anyhow::anyhow;
 use async_nats::{HeaderValue, jetstream::message::StreamMessage};
 use events::{CONTACTS, Consumer, ContactSubmitted, contact_worker_consumer, dead_letter_subject};
+use futures::StreamExt;
 use prometheus::Registry;
 use runtime::{
     bus::{Delivery, Failure, Handler},
@@ -18,7 +19,10 @@ use runtime::{
 use testbed::eventually;
 use tokio::task::JoinHandle;
 
-use crate::world::{World, contact};
+use crate::{
+    lossy::{LOST_SUBJECT, Lossy},
+    world::{World, connect, contact},
+};
 
 /// Does with each contact what its message says.
 #[derive(Default)]
@@ -61,6 +65,10 @@ impl Consuming {
     async fn start(consumer: Consumer) -> Self {
         let world = World::start().await;
         world.bus.provision_consumers(std::slice::from_ref(&consumer)).await.unwrap();
+        Self::start_on(world, consumer)
+    }
+
+    fn start_on(world: World, consumer: Consumer) -> Self {
         let (handler, shutdown, registry) =
             (Arc::new(Obedient::default()), Shutdown::new(Duration::from_secs(5)), Registry::new());
         let task = tokio::spawn({
@@ -93,6 +101,17 @@ impl Consuming {
         self.task.await.unwrap();
         let deliveries = self.handler.deliveries.lock().unwrap().clone();
         (self.world, deliveries)
+    }
+}
+
+/// As a planner and an executor consume.
+fn one_at_a_time() -> Consumer {
+    Consumer {
+        batch: 1,
+        batches_in_process: 1,
+        max_ack_pending: 1,
+        ack_wait: Duration::from_secs(6),
+        ..contact_worker_consumer()
     }
 }
 
@@ -171,14 +190,71 @@ async fn long_work_is_not_delivered_again() {
 
 #[tokio::test]
 async fn a_restart_of_the_server_is_borne() {
-    let mut consuming = Consuming::start(contact_worker_consumer()).await;
-    consuming.publish("before").await;
-    consuming.world.nats.server.kill();
-    consuming.world.nats.start_again().await.unwrap();
-    let event = ContactSubmitted { message: "after".to_owned(), ..contact() };
-    consuming.world.bus.publish(&event, Duration::from_secs(20)).await.unwrap();
-    let (_, deliveries) = consuming.done().await;
-    assert!(deliveries.contains_key("before") && deliveries.contains_key("after"));
+    for consumer in [contact_worker_consumer(), one_at_a_time()] {
+        let mut consuming = Consuming::start(consumer).await;
+        consuming.publish("before").await;
+        consuming.world.nats.server.kill();
+        consuming.world.nats.start_again().await.unwrap();
+        let event = ContactSubmitted { message: "after".to_owned(), ..contact() };
+        consuming.world.bus.publish(&event, Duration::from_secs(20)).await.unwrap();
+        let (_, deliveries) = consuming.done().await;
+        assert!(deliveries.contains_key("before") && deliveries.contains_key("after"));
+    }
+}
+
+#[tokio::test]
+async fn a_pull_request_that_gets_lost_is_made_again() {
+    for consumer in [contact_worker_consumer(), one_at_a_time()] {
+        let mut world = World::start().await;
+        world.bus.provision_consumers(std::slice::from_ref(&consumer)).await.unwrap();
+        let lossy = Lossy::start(&world.nats.url()).await.unwrap();
+        let mut lost = world.jetstream().await.client().subscribe(LOST_SUBJECT).await.unwrap();
+        world.bus = connect(&lossy.url, &world.readiness).await;
+        let consuming = Consuming::start_on(world, consumer);
+        consuming.publish("first").await;
+        tokio::time::timeout(Duration::from_secs(10), lost.next()).await.unwrap().unwrap();
+        let (_, deliveries) = consuming.done().await;
+        assert_eq!(deliveries["first"], 1);
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_for_and_is_not_waited_for_goes_back() {
+    // Its lease is longer than this test waits.
+    let consumer = Consumer { ack_wait: Duration::from_mins(5), ..one_at_a_time() };
+    let consuming = Consuming::start(consumer.clone()).await;
+    eventually("a request that waits at the server", || async {
+        let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.ok()?;
+        (stream.consumer_info(&consumer.name).await.ok()?.num_waiting == 1).then_some(())
+    })
+    .await;
+    let (world, _) = consuming.done().await;
+    world.bus.publish(&contact(), Duration::from_secs(5)).await.unwrap();
+    eventually("its delivery to who does not wait any more", || async {
+        let stream = world.jetstream().await.get_stream("CONTACTS").await.ok()?;
+        (stream.consumer_info(&consumer.name).await.ok()?.delivered.consumer_sequence >= 1).then_some(())
+    })
+    .await;
+    let (_, deliveries) = Consuming::start_on(world, consumer).done().await;
+    assert_eq!(deliveries["Hello"], 2);
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_removed_and_made_again_goes_on() {
+    for consumer in [contact_worker_consumer(), one_at_a_time()] {
+        let consuming = Consuming::start(consumer.clone()).await;
+        consuming.publish("before").await;
+        eventually("an empty stream", || async { (consuming.left().await == 0).then_some(()) }).await;
+        let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
+        stream.delete_consumer(&consumer.name).await.unwrap();
+        let detail = || consuming.world.readiness.report().dependencies["consumer"].detail.clone();
+        let missing = || std::future::ready(detail().contains("is missing: run provision").then_some(()));
+        eventually("what is missing", missing).await;
+        consuming.world.bus.provision_consumers(&[consumer]).await.unwrap();
+        consuming.publish("after").await;
+        let (_, deliveries) = consuming.done().await;
+        assert!(deliveries.contains_key("after"));
+    }
 }
 
 #[tokio::test]

@@ -4,5 +4,6 @@
 
 mod batch;
 mod consume;
+mod lossy;
 mod publish;
 mod world;

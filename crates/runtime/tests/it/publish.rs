@@ -24,7 +24,7 @@ async fn the_same_event_is_stored_once() {
 #[tokio::test]
 async fn only_who_has_seen_the_last_change_writes_the_next() {
     let world = World::start().await;
-    let other = connect(&world.nats, &world.readiness).await;
+    let other = connect(&world.nats.url(), &world.readiness).await;
     let subject = change(0, RolloutState::Accepted).subject();
     let first = world.bus.publish_after(&change(0, RolloutState::Accepted), 0, WITHIN).await.unwrap();
 

@@ -23,7 +23,7 @@ impl World {
         let scratch = Scratch::new().unwrap();
         let nats = Nats::start(scratch.path()).await.unwrap();
         let readiness = Readiness::default();
-        let bus = connect(&nats, &readiness).await;
+        let bus = connect(&nats.url(), &readiness).await;
         bus.provision_streams(&[&CONTACTS, &ROLLOUTS, &DEAD_LETTERS], None).await.unwrap();
         Self { _scratch: scratch, nats, bus, readiness }
     }
@@ -34,8 +34,8 @@ impl World {
     }
 }
 
-pub(crate) async fn connect(nats: &Nats, readiness: &Readiness) -> Bus {
-    let cli: Cli = config::parse_from(["test", "--nats-url", &nats.url()]).unwrap();
+pub(crate) async fn connect(url: &str, readiness: &Readiness) -> Bus {
+    let cli: Cli = config::parse_from(["test", "--nats-url", url]).unwrap();
     let bus =
         Bus::connect("test", &cli.common.nats, readiness.latch("nats"), &prometheus::Registry::new()).await.unwrap();
     bus.connected(std::time::Duration::from_secs(10)).await.unwrap();

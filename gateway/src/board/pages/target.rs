@@ -41,13 +41,15 @@ pub(crate) struct Runs {
     pub(crate) pods: Option<Pods>,
 }
 
-/// How many pods are ready.
+/// How many pods are ready, and have the image that is set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pods {
     /// How many are.
     pub(crate) ready: i32,
     /// How many shall be.
     pub(crate) desired: i32,
+    /// How many are of the Deployment as it is now, which those that are ready need not be.
+    pub(crate) updated: i32,
 }
 
 /// A rollout that is under way.
@@ -154,9 +156,14 @@ pub(crate) struct Chip {
 }
 
 impl Pods {
-    /// Whether some that shall be ready are not.
+    /// Whether some that shall be ready are not, or are of a version before.
     pub(crate) fn lacking(self) -> bool {
-        self.ready < self.desired
+        self.ready < self.desired || self.is_behind()
+    }
+
+    /// Whether some are of a version before.
+    pub(crate) fn is_behind(self) -> bool {
+        self.updated < self.desired
     }
 }
 
