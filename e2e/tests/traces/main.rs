@@ -133,7 +133,7 @@ async fn a_trace_goes_on_after_the_deployer_was_killed() {
     let attempt = trace.below(process, "roll out killed");
     assert_eq!(attempt.tag("delivery"), "2");
     let steps = steps(&trace, attempt);
-    assert_eq!(names(&steps), ["watch rollout", "smoke test", "await ArgoCD", "verdict"]);
+    assert_eq!(names(&steps), ["smoke test", "await ArgoCD", "verdict"]);
     add_up(attempt, &steps);
     // The one before set the image, in the same trace.
     let set = trace.only("deployer", "set image");
