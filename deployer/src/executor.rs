@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use chrono::Utc;
-use events::{DeployRequested, Diagnosis, RolloutState};
+use events::{DeployRequested, Diagnosis, ImageReference, RolloutState};
 use planning::Question;
 use runtime::{
     bus::{Bus, Delivery, Failure, Handler},
@@ -175,6 +175,12 @@ impl Executor {
                 })
                 .await;
         }
+        // The planner asks for no such thing. Whoever else can write to the bus shall not choose what runs in the cluster.
+        let asked = request.image.parse::<ImageReference>().ok();
+        if !asked.is_some_and(|image| image.same_repository(&self.target.image)) {
+            let reason = format!("{} is not an image of {}", request.image, self.target.image.name());
+            return self.reject(log, reason).await;
+        }
         let standing = self.history.standing(&self.target.name).await?;
         let snapshot = self.cluster.snapshot(&self.target);
         let running = snapshot.image(&self.target.container);
@@ -188,15 +194,17 @@ impl Executor {
             now: Utc::now(),
         });
         match objection {
-            Some(reason) => {
-                log.advance(RolloutState::Rejected, |change| {
-                    change.detail = Some(reason.clone());
-                    change.reason = Some(reason);
-                })
-                .await
-            }
+            Some(reason) => self.reject(log, reason).await,
             None => Box::pin(self.set_image(log)).await,
         }
+    }
+
+    async fn reject(&self, log: &mut RolloutLog, reason: String) -> Result<(), Failure> {
+        log.advance(RolloutState::Rejected, |change| {
+            change.detail = Some(reason.clone());
+            change.reason = Some(reason);
+        })
+        .await
     }
 
     /// The rollout will not be done: goes back, if something was set and there is a way back.

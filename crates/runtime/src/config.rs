@@ -84,6 +84,13 @@ pub struct Nats {
     /// File with the authorities that the NATS servers' certificates are checked against
     #[arg(long = "nats-ca-file", env = "NATS_CA_FILE", global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+
+    /// Subject under which JetStream is asked: another one where the streams are in another account than the user
+    #[arg(
+        long = "nats-api-prefix", env = "NATS_API_PREFIX", global = true, default_value = "$JS.API",
+        value_name = "SUBJECT", value_parser = subject
+    )]
+    pub api_prefix: String,
 }
 
 /// What `provision` is told, beside what every process is.
@@ -223,6 +230,15 @@ fn nats_urls(text: &str) -> Result<NatsUrls, String> {
     urls.map(NatsUrls).ok_or_else(|| "not a list of NATS servers, write nats://HOST:PORT,nats://HOST:PORT".to_owned())
 }
 
+fn subject(text: &str) -> Result<String, String> {
+    let token = |token: &str| !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !"*>".contains(c));
+    if text.split('.').all(token) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("'{text}' is not a subject, write words with dots between them, such as $JS.API or BUS.API"))
+    }
+}
+
 fn log_filter(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -266,6 +282,7 @@ mod tests {
             (["--log", "a=b=c"], "RUST_LOG: 'a=b=c' is not a filter"),
             (["--otlp-endpoint", "jaeger:4317"], "OTEL_EXPORTER_OTLP_ENDPOINT: 'jaeger:4317' is not a URL"),
             (["--nats-user", "x"], "NATS_PASSWORD_FILE: required"),
+            (["--nats-api-prefix", "BUS.>"], "NATS_API_PREFIX: 'BUS.>' is not a subject, write words with dots"),
         ] {
             let found = error(&args);
             assert!(found.starts_with(expected) && !found.contains('\n'), "{found}");
@@ -290,6 +307,16 @@ mod tests {
         }
         for bad in ["", "http://a", "http//x y", "nats://", "nats://a:port", "nats://a/path", "nats://a:1,,"] {
             assert!(nats_urls(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_subjects_without_wildcards_are_taken() {
+        for good in ["$JS.API", "BUS.API", "$JS.hub.API", "x"] {
+            assert_eq!(subject(good).as_deref(), Ok(good));
+        }
+        for bad in ["", ".", "BUS.", ".API", "BUS API", "BUS.*", ">", "ä"] {
+            assert!(subject(bad).is_err(), "{bad}");
         }
     }
 

@@ -131,7 +131,10 @@ where
                 }
                 ExitCode::SUCCESS
             }
-            Err(error) => complain(name, &error),
+            Err(error) => match error.downcast_ref::<ConfigError>() {
+                Some(wrong) => wrong.report(),
+                None => complain(name, &error),
+            },
         }
     })
 }

@@ -22,13 +22,20 @@ impl Nats {
     /// # Errors
     /// It does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let config = workspace_folder().join("nats/nats-server.conf");
+        Self::start_with(folder, |spec, name| {
+            spec.args(["--config".as_ref(), config.as_os_str()]).args(["--name", name])
+        })
+        .await
+    }
+
+    /// Starts one with a configuration and the given name.
+    pub(crate) async fn start_with(folder: &Path, configured: impl FnOnce(Spec, &str) -> Spec) -> anyhow::Result<Self> {
         let (port, monitor_port) = (free_port(), free_port());
         let name = format!("testbed-{}-{port}", std::process::id());
-        let spec = Spec::new("nats-server", find_tool("nats-server")?, folder)
-            .args(["--config"])
-            .args([workspace_folder().join("nats/nats-server.conf")])
+        let spec = configured(Spec::new("nats-server", find_tool("nats-server")?, folder), &name)
             .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--http_port", &monitor_port.to_string()])
-            .args(["--name", &name, "--store_dir"])
+            .args(["--store_dir"])
             .args([folder.join("jetstream")]);
         let monitor = http::Client::new(&format!("http://127.0.0.1:{monitor_port}"));
         let mut nats = Self { server: Server::start(spec)?, port, monitor, name };

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use events::{BuildId, DeployRequested, V1};
+use serde_json::{Value, json};
 use testbed::{Cluster, Scratch, eventually};
 
 use crate::world::{Builds, cluster, image, states};
@@ -104,6 +105,35 @@ async fn a_rollout_survives_the_api_server_and_builds_wait_for_it() {
     assert!(build["rollouts"][0]["reason"].as_str().unwrap().contains(&image), "{build:#}");
     let build = world.verdict(&second).await;
     assert_eq!(build["state"], "succeeded", "{build:#}");
+}
+
+#[tokio::test]
+async fn a_request_for_an_image_of_another_repository_is_rejected() {
+    let cluster = cluster().await;
+    let world = Builds::start(cluster, "another", "60s").await;
+    let before = field(cluster, "another", ".metadata.generation").await;
+    let request = DeployRequested {
+        v: V1,
+        build_id: BuildId::new(),
+        target: "portfolio".parse().unwrap(),
+        image: "mastereflex123/another:v9-abc1234".to_owned(),
+        forced: true,
+        rollback: false,
+        requested_at: chrono::Utc::now(),
+    };
+    let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
+    let payload = serde_json::to_vec(&request).unwrap();
+    jetstream.publish(DeployRequested::subject_of(&request.target), payload.into()).await.unwrap().await.unwrap();
+    let rollouts = jetstream.get_stream("ROLLOUTS").await.unwrap();
+    let subject = format!("rollout.portfolio.{}", request.build_id);
+    let change = eventually("its verdict", || async {
+        let last = rollouts.get_last_raw_message_by_subject(&subject).await.ok()?;
+        serde_json::from_slice::<Value>(&last.payload).ok()
+    })
+    .await;
+    let reason = "mastereflex123/another:v9-abc1234 is not an image of docker.io/mastereflex123/portfolio";
+    assert_eq!((&change["state"], &change["reason"]), (&json!("rejected"), &json!(reason)), "{change:#}");
+    assert_eq!(field(cluster, "another", ".metadata.generation").await, before, "nothing was written");
 }
 
 #[tokio::test]

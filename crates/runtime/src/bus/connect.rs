@@ -1,14 +1,21 @@
 //! Connecting, and staying connected.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use async_nats::{ConnectOptions, Event, jetstream::context::ContextBuilder};
+use async_nats::{Auth, AuthError, ConnectOptions, Event, jetstream::context::ContextBuilder};
 use prometheus::Registry;
 use tokio::sync::watch;
 
 use super::{Bus, metrics::BusMetrics};
-use crate::{config::Nats, readiness::Latch};
+use crate::{
+    config::{ConfigError, Nats},
+    readiness::Latch,
+};
 
 /// How long one answer may take before it is asked for again.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,12 +35,12 @@ impl Bus {
     /// Starts to connect, and returns at once. The latch and the metrics show how it goes.
     ///
     /// # Errors
-    /// A file that the configuration names cannot be read.
+    /// [`ConfigError`] if a file that the configuration names cannot be read.
     pub async fn connect(name: &'static str, config: &Nats, latch: Latch, registry: &Registry) -> anyhow::Result<Self> {
         let (sender, connected) = watch::channel(false);
         let metrics = BusMetrics::new(registry);
         let observed = metrics.clone();
-        let options = sign_in(ConnectOptions::new(), config)
+        let options = sign_in(config)
             .await?
             .name(name)
             .retry_on_initial_connect()
@@ -45,7 +52,11 @@ impl Bus {
                 std::future::ready(())
             });
         let client = options.connect(config.urls.0.clone()).await.context("NATS_URL")?;
-        let jetstream = ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client.clone());
+        let jetstream = ContextBuilder::new()
+            .api_prefix(&config.api_prefix)
+            .timeout(ANSWER_TIMEOUT)
+            .ack_timeout(ANSWER_TIMEOUT)
+            .build(client.clone());
         Ok(Self { name, client, jetstream, connected, pulls: Arc::default(), metrics })
     }
 
@@ -67,23 +78,45 @@ impl Bus {
     }
 }
 
-async fn sign_in(mut options: ConnectOptions, config: &Nats) -> anyhow::Result<ConnectOptions> {
-    if let (Some(user), Some(file)) = (&config.user, &config.password_file) {
-        let password = tokio::fs::read_to_string(file)
-            .await
-            .with_context(|| format!("NATS_PASSWORD_FILE: cannot read {}", file.display()))?;
-        options = options.user_and_password(user.clone(), password.trim_end().to_owned());
-    }
+async fn sign_in(config: &Nats) -> anyhow::Result<ConnectOptions> {
+    let mut options = match (&config.user, &config.password_file) {
+        (Some(user), Some(file)) => {
+            readable("NATS_PASSWORD_FILE", file).await?;
+            let (user, file) = (user.clone(), file.clone());
+            // Read again at each attempt: a new password is taken without a restart.
+            ConnectOptions::with_auth_callback(move |_nonce| password(user.clone(), file.clone()))
+        }
+        _ => ConnectOptions::new(),
+    };
     if let Some(file) = &config.creds_file {
+        readable("NATS_CREDS_FILE", file).await?;
         options = options
             .credentials_file(file)
             .await
-            .with_context(|| format!("NATS_CREDS_FILE: cannot read {}", file.display()))?;
+            .map_err(|error| ConfigError::new("NATS_CREDS_FILE", format_args!("{}: {error}", file.display())))?;
     }
     if let Some(file) = &config.ca_file {
+        // The client, too, reads it at each attempt.
+        readable("NATS_CA_FILE", file).await?;
         options = options.add_root_certificates(file.clone()).require_tls(true);
     }
     Ok(options)
+}
+
+async fn readable(variable: &str, file: &Path) -> Result<(), ConfigError> {
+    match tokio::fs::read(file).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ConfigError::new(variable, format_args!("cannot read {}: {error}", file.display()))),
+    }
+}
+
+async fn password(user: String, file: PathBuf) -> Result<Auth, AuthError> {
+    let read = tokio::fs::read_to_string(&file).await;
+    let read = read.map_err(|error| AuthError::new(format_args!("cannot read {}: {error}", file.display())))?;
+    let mut auth = Auth::new();
+    auth.username = Some(user);
+    auth.password = Some(read.trim_end().to_owned());
+    Ok(auth)
 }
 
 /// Short at first, so that a restart of the server is hardly felt, and bounded, so that an outage costs little.

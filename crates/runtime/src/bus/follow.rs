@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use events::{Event, Stream};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::Bus;
 use crate::{readiness::Latch, shutdown::Shutdown};
@@ -66,6 +67,7 @@ impl Bus {
             tell(Followed::Restart);
         }
         let config = pull::OrderedConfig {
+            name: Some(self.consumer_name()),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *last + 1 },
             ..Default::default()
         };
@@ -117,7 +119,7 @@ impl Bus {
     /// # Errors
     /// What is wrong, in words.
     pub async fn read_all<E: Event>(&self, filter: &str) -> Result<Vec<(u64, E)>, String> {
-        let config = pull::Config { filter_subject: filter.to_owned(), ..reading() };
+        let config = pull::Config { filter_subject: filter.to_owned(), ..self.reading() };
         self.read::<E>(config, usize::MAX).await
     }
 
@@ -126,8 +128,10 @@ impl Bus {
     /// # Errors
     /// What is wrong, in words.
     pub async fn read_after<E: Event>(&self, place: u64, limit: usize) -> Result<Vec<(u64, E)>, String> {
-        let config =
-            pull::Config { deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: place + 1 }, ..reading() };
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: place + 1 },
+            ..self.reading()
+        };
         self.read::<E>(config, limit).await
     }
 
@@ -174,13 +178,20 @@ impl Bus {
         }
         Ok(found)
     }
-}
 
-/// A consumer that is gone soon after it was read.
-fn reading() -> pull::Config {
-    pull::Config {
-        ack_policy: async_nats::jetstream::consumer::AckPolicy::None,
-        inactive_threshold: Duration::from_secs(10),
-        ..Default::default()
+    /// A consumer that is gone soon after it was read.
+    fn reading(&self) -> pull::Config {
+        pull::Config {
+            name: Some(self.consumer_name()),
+            ack_policy: AckPolicy::None,
+            inactive_threshold: Duration::from_secs(10),
+            ..Default::default()
+        }
+    }
+
+    /// A name for a consumer that is ours alone. Without one in its subject, a request may name any consumer of the stream, and
+    /// change it: users who may not do that are refused it.
+    fn consumer_name(&self) -> String {
+        format!("{}-{}", self.name, Uuid::new_v4().simple())
     }
 }

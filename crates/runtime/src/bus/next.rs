@@ -13,7 +13,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, Message, StatusCode, Subscriber,
+    Client, Message, Request, StatusCode, Subscriber,
     jetstream::{self, AckKind},
 };
 use events::Consumer;
@@ -59,9 +59,10 @@ impl Bus {
         let pulls = self.pulls.get_or_try_init(|| Pulls::start(&self.client, &self.jetstream)).await;
         let pulls = pulls.map_err(|error| broke(&error))?;
         let (pull, answer) = pulls.begin(&consumer.name);
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream.name, consumer.name);
+        let subject = format!("CONSUMER.MSG.NEXT.{}.{}", consumer.stream.name, consumer.name);
         let body = json!({ "batch": 1, "expires": u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX) });
-        let sent = self.client.publish_with_reply(subject, pull.inbox(), body.to_string().into()).await;
+        let request = Request::new().inbox(pull.inbox()).payload(body.to_string().into());
+        let sent = self.jetstream.send_request(subject, request).await;
         sent.map_err(|error| broke(&error))?;
         let Ok(answer) = timeout(EXPIRES + GRACE, answer).await else { return Ok(None) };
         let message = answer.map_err(|_| broke(&"two wait for its messages"))?;

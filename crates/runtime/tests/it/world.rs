@@ -13,9 +13,9 @@ pub(crate) struct World {
 }
 
 #[derive(Debug, Parser)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
-    common: config::Common,
+    pub(crate) common: config::Common,
 }
 
 impl World {

@@ -1,0 +1,143 @@
+//! A real nats-server as it is deployed: `nats/secure.conf`, with TLS and the users of `nats/users.conf`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustix::process::Signal;
+
+use crate::{Nats, Spec, workspace_folder};
+
+/// The files of `nats` that make a secured server.
+const FILES: [&str; 3] = ["nats-server.conf", "secure.conf", "users.conf"];
+
+/// The users, with the bcrypt hashes of `testbed-<user>`, as cheap as bcrypt can be.
+const USERS: [(&str, &str); 6] = [
+    ("gateway", "$2b$04$OQzquNHcrwBp2nfQ04Dt0uCz561lVHkvnbK6Jl8HD0OiWzPhD.HNq"),
+    ("contact-worker", "$2b$04$SQFX50CEAWHu5sWpf9quCO1iJUB5a.HKkHkF0Cs5JgMq9/0I.Il3C"),
+    ("deployer", "$2b$04$gHmsM7s0Ew4HCG75Soqj2O701CQLMcl1uKFczYV.MwyOPXHjgBPEm"),
+    ("provision", "$2b$04$dzlTJVo6l6EBZZx03JWaXeOyiW/7z3SmEg1WJmWWGrEiLlLouU38e"),
+    ("operator", "$2b$04$DxSJ5MGl5tMf6QeoeIux6uSeROoBAuttRW/Yt4RZNk3I0KK0SAq6u"),
+    ("system", "$2b$04$sBQBVO3Y4TrBZpDbXeDso.W5VYdnnYKysr8H3YaKoubx0WSto1fOG"),
+];
+
+/// Another password, and its hash.
+const OTHER: (&str, &str) = ("testbed-other", "$2b$04$wsHmAs/ss5DhELrYrw.jT.ijyeBIPTBaDulkrNsqXecWvsm///r8u");
+
+/// How one signs in to a secured server.
+#[derive(Clone, Debug)]
+pub struct Access {
+    folder: PathBuf,
+}
+
+impl Nats {
+    /// Starts a secured one that keeps its data in the folder.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_secured(folder: &Path) -> anyhow::Result<(Self, Access)> {
+        let access = Access::write(folder)?;
+        let config = folder.join("secure.conf");
+        // Paths in it are as seen from the folder that the server runs in, which is this one.
+        let nats = Self::start_with(folder, |spec, name| {
+            spec.args(["--config".as_ref(), config.as_os_str()]).env("SERVER_NAME", name)
+        });
+        Ok((nats.await?, access))
+    }
+
+    /// Has its files read again. It goes on with the old ones if the new ones are wrong, and its log says so.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        self.server.signal(Signal::HUP)
+    }
+}
+
+impl Access {
+    fn write(folder: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder.join("tls"))?;
+        for name in FILES {
+            let from = workspace_folder().join("nats").join(name);
+            fs::copy(&from, folder.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        let access = Self { folder: folder.to_owned() };
+        access.change_certificate()?;
+        access.write_passwords(None)?;
+        Ok(access)
+    }
+
+    /// Makes a new certificate, of a new authority. The server takes it when it is told to reload.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn change_certificate(&self) -> anyhow::Result<()> {
+        let authority_key = KeyPair::generate()?;
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.distinguished_name.push(DnType::CommonName, "testbed NATS");
+        let authority_certificate = authority.self_signed(&authority_key)?;
+        let key = KeyPair::generate()?;
+        let names = ["127.0.0.1", "localhost"].map(str::to_owned);
+        let certificate =
+            CertificateParams::new(names)?.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+        fs::write(self.ca_file(), authority_certificate.pem())?;
+        fs::write(self.folder.join("tls/tls.crt"), certificate.pem())?;
+        fs::write(self.folder.join("tls/tls.key"), key.serialize_pem())?;
+        Ok(())
+    }
+
+    /// Writes all passwords, and their hashes for the server. One user may have the other password.
+    fn write_passwords(&self, changed: Option<&str>) -> anyhow::Result<()> {
+        let mut hashes = String::new();
+        for (user, hash) in USERS {
+            let (password, hash) =
+                if changed == Some(user) { (OTHER.0.to_owned(), OTHER.1) } else { (Self::password(user), hash) };
+            fs::write(self.password_file(user), password + "\n")?;
+            let variable = user.to_uppercase().replace('-', "_");
+            hashes += &format!("{variable}_PASSWORD: \"{hash}\"\n");
+        }
+        fs::write(self.folder.join("passwords.conf"), hashes)?;
+        Ok(())
+    }
+
+    /// Gives one user another password. The server takes it when it is told to reload.
+    ///
+    /// # Errors
+    /// The files cannot be written.
+    pub fn change_password(&self, user: &str) -> anyhow::Result<()> {
+        self.write_passwords(Some(user))
+    }
+
+    /// The authority that has signed the server's certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.folder.join("tls/ca.crt")
+    }
+
+    /// The password that a user has at first.
+    pub fn password(user: &str) -> String {
+        format!("testbed-{user}")
+    }
+
+    /// The file with a user's password.
+    pub fn password_file(&self, user: &str) -> PathBuf {
+        self.folder.join(format!("{user}.password"))
+    }
+
+    /// Under which subject a user asks JetStream. The processes are in accounts of their own; the streams are not.
+    pub fn api(user: &str) -> &'static str {
+        if matches!(user, "gateway" | "contact-worker" | "deployer") { "BUS.API" } else { "$JS.API" }
+    }
+
+    /// A service that signs in as a user.
+    #[must_use]
+    pub fn sign_in(&self, spec: Spec, user: &str) -> Spec {
+        spec.env("NATS_USER", user)
+            .env("NATS_PASSWORD_FILE", self.password_file(user))
+            .env("NATS_CA_FILE", self.ca_file())
+            .env("NATS_API_PREFIX", Self::api(user))
+    }
+}
