@@ -1,0 +1,56 @@
+//! What operators deploy, on a real API server: every overlay is accepted under Pod Security `restricted`, all of it gets
+//! ready, applying it again changes nothing, and everybody may do what is written down and no more.
+//!
+//! `UPDATE_FILES=1` writes the lists in `k8s/permissions` anew.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod checks;
+mod installed;
+mod rights;
+
+use installed::{Installed, NAMESPACE};
+
+/// What ArgoCD reads, a laptop's, and one for life.
+const OVERLAYS: [&str; 3] = ["k8s", "k8s/overlays/kind", "k8s/overlays/production"];
+
+/// kubectl sends some of these each time, whatever is there, and says so. The API server changes nothing.
+const ALWAYS_SENT: [&str; 2] = ["poddisruptionbudget.policy/", "statefulset.apps/"];
+
+/// One after the other: each has a control plane of its own.
+#[tokio::test]
+async fn every_overlay_gets_ready_and_applying_it_again_changes_nothing() {
+    for overlay in OVERLAYS {
+        let installed = Installed::start(overlay).await;
+        installed.all_ready().await;
+        let before = installed.asked_for().await;
+        let said = installed.apply().await;
+        for line in said.lines().filter(|line| !ALWAYS_SENT.iter().any(|kind| line.starts_with(kind))) {
+            assert!(line.ends_with(" unchanged"), "{overlay}: {line}");
+        }
+        assert_eq!(installed.asked_for().await, before, "{overlay}");
+        // It fails where there is a difference.
+        installed.cluster.kubectl(&["diff", "--kustomize", &installed.folder]).await.unwrap();
+
+        let objects = installed.objects().await;
+        checks::images_are_pinned(&objects);
+        checks::variables_are_known(&objects);
+        checks::prometheus_finds_everybody(&objects);
+        checks::everybody_names_the_same_targets(&objects);
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_more_than_is_written_down_is_refused() {
+    let installed = Installed::start("k8s/overlays/kind").await;
+    installed.all_ready().await;
+    rights::in_argocd(&installed).await;
+    rights::are_as_listed(&installed).await;
+    rights::of_the_deployer_suffice(&installed).await;
+    rights::of_the_deployer_end_there(&installed).await;
+
+    // A pod that may become root.
+    let pod = ["--namespace", NAMESPACE, "run", "root", "--image=x/root:v1-abc1234"];
+    let error = installed.cluster.kubectl(&pod).await.unwrap_err().to_string();
+    assert!(error.contains("violates PodSecurity \"restricted:latest\""), "{error}");
+}

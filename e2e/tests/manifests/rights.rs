@@ -1,0 +1,113 @@
+//! What service accounts may do.
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::{Value, json};
+use testbed::{Fate, Gateway, Nats, eventually, system, workspace_folder};
+
+use crate::installed::{Installed, NAMESPACE};
+
+const ARGOCD: &str = "argocd";
+const DEPLOYER: &str = "system:serviceaccount:oriyan-portfolio:deployer";
+
+/// Applies what the deployer may do in ArgoCD's namespace. The Application itself needs an ArgoCD.
+pub(crate) async fn in_argocd(installed: &Installed) {
+    let cluster = &installed.cluster;
+    cluster.kubectl(&["create", "namespace", ARGOCD]).await.unwrap();
+    let access = fs::read_to_string(workspace_folder().join("argocd/deployer-access.yaml")).unwrap();
+    cluster.apply(&access).await.unwrap();
+}
+
+/// Holds `kubectl auth can-i --list` of each account against its list in `k8s/permissions`.
+#[expect(clippy::disallowed_methods, reason = "a person says so")]
+pub(crate) async fn are_as_listed(installed: &Installed) {
+    let mut accounts = Vec::new();
+    for name in ["gateway", "contact-worker", "deployer", "nats", "mongodb", "provision", "default"] {
+        accounts.push((name, format!("{NAMESPACE}:{name}"), NAMESPACE));
+    }
+    accounts.push(("deployer-in-argocd", format!("{NAMESPACE}:deployer"), ARGOCD));
+    accounts.push(("prometheus", "monitoring:prometheus".to_owned(), NAMESPACE));
+    for (list, account, namespace) in accounts {
+        let account = format!("--as=system:serviceaccount:{account}");
+        let told = installed.cluster.kubectl(&["auth", "can-i", "--list", &account, "--namespace", namespace]).await;
+        let told = lines(&told.unwrap());
+        let path = workspace_folder().join(format!("k8s/permissions/{list}.txt"));
+        if std::env::var_os("UPDATE_FILES").is_some() {
+            fs::write(&path, &told).unwrap();
+        }
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(told, written, "{} is not true: set UPDATE_FILES=1 and look at it", path.display());
+    }
+}
+
+/// Without the heading, and in an order and a width of our own: kubectl's depend on what else there is.
+fn lines(list: &str) -> String {
+    let lines: BTreeSet<_> =
+        list.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
+    lines.into_iter().collect()
+}
+
+/// A deployer that signs in as its service account rolls out a build of the gateway, with the targets of the overlay.
+pub(crate) async fn of_the_deployer_suffice(installed: &Installed) {
+    let cluster = &installed.cluster;
+    let token = cluster.kubectl(&["--namespace", NAMESPACE, "create", "token", "deployer"]).await.unwrap();
+    let admin = fs::read_to_string(cluster.kubeconfig()).unwrap();
+    let (before, after) = admin.split_once("user: { token: ").unwrap();
+    let (_, after) = after.split_once(" }").unwrap();
+    let kubeconfig = installed.scratch.path().join("deployer-account.kubeconfig");
+    fs::write(&kubeconfig, format!("{before}user: {{ token: {} }}{after}", token.trim())).unwrap();
+
+    // No container runs here that a smoke test could ask.
+    let targets = fs::read_to_string(workspace_folder().join("k8s/overlays/kind/targets.yaml")).unwrap();
+    let targets: String =
+        targets.lines().filter(|line| !line.trim().starts_with("smoke:")).map(|line| format!("{line}\n")).collect();
+
+    let nats = Nats::start(&installed.scratch.folder("nats").unwrap()).await.unwrap();
+    let gateway = Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();
+    let folder = installed.scratch.folder("deployer").unwrap();
+    let spec = system::deployer_spec(&folder, &nats.url(), &kubeconfig, &targets).unwrap();
+    let _deployer = system::start(spec).await.unwrap();
+
+    let image = format!("mastereflex123/portfolio:{}", Fate::Ready.tag(2));
+    let build = json!({"job": "portfolio", "number": 2, "status": "success", "image": image});
+    let answer = gateway.ci().post_json("/api/builds", &build).await.unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    let build: Value = eventually("a verdict", || async {
+        let build = gateway.ci().get(&format!("/api/builds/{id}?wait=20s")).await.ok()?.json();
+        (build["terminal"] == true).then_some(build)
+    })
+    .await;
+    assert_eq!(build["state"], "succeeded", "{build:#}");
+    eventually("its event", || async {
+        let get = ["--namespace", NAMESPACE, "get", "events", "--output", "jsonpath={.items[*].source.component}"];
+        cluster.kubectl(&get).await.ok()?.contains("deployer").then_some(())
+    })
+    .await;
+}
+
+/// What would be near at hand for whoever has taken the deployer over.
+pub(crate) async fn of_the_deployer_end_there(installed: &Installed) {
+    for act in [
+        "patch deployment deployer --patch {}",
+        "get deployment deployer",
+        "delete deployment oriyan-portfolio-app",
+        "scale deployment oriyan-portfolio-app --replicas=0",
+        "patch statefulset nats --patch {}",
+        "delete pods --all",
+        "create configmap another",
+        "get configmaps",
+        "get secrets",
+        "create token provision",
+        "exec nats-0 --container=nats -- true",
+    ] {
+        let account = format!("--as={DEPLOYER}");
+        let mut args = vec!["--namespace", NAMESPACE, &account];
+        args.extend(act.split(' '));
+        let error = installed.cluster.kubectl(&args).await.unwrap_err().to_string().to_lowercase();
+        assert!(error.contains("forbidden"), "{act}: {error}");
+    }
+    let elsewhere = ["--namespace=default", &format!("--as={DEPLOYER}"), "get", "pods"];
+    let error = installed.cluster.kubectl(&elsewhere).await.unwrap_err().to_string();
+    assert!(error.contains("forbidden"), "{error}");
+}
