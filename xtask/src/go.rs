@@ -29,6 +29,9 @@ const ARGOCD_LDFLAGS: &str = "-s -w -X github.com/argoproj/argo-cd/v3/common.ver
 /// Without this, it does not know its version.
 const JAEGER_LDFLAGS: &str = "-s -w -X github.com/jaegertracing/jaeger/internal/version.latestVersion=v1.76.0";
 
+/// Without this, it does not know its version.
+const REGISTRY_LDFLAGS: &str = "-s -w -X github.com/distribution/distribution/v3/version.version=v3.0.0";
+
 /// Builds all of `tools/cluster`, since they share most of what they are made of.
 pub(crate) fn install_cluster(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say(
@@ -57,6 +60,12 @@ pub(crate) fn install_argocd(tools: &[Tool], folder: &Path) -> anyhow::Result<()
 pub(crate) fn install_jaeger(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("Jaeger: building; the first time takes some minutes …");
     install("jaeger", JAEGER_LDFLAGS, tools, folder).context("Jaeger was not built")
+}
+
+/// Builds an image registry.
+pub(crate) fn install_registry(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+    say("image registry: building; the first time takes some minutes …");
+    install("registry", REGISTRY_LDFLAGS, tools, folder).context("the image registry was not built")
 }
 
 fn install(module: &str, ldflags: &str, tools: &[Tool], folder: &Path) -> anyhow::Result<()> {

@@ -85,6 +85,9 @@ pub(crate) const REDIS: [Tool; 1] = [Tool {
 /// Where traces are sent, and asked for.
 pub(crate) const JAEGER: [Tool; 1] = [Tool { version_args: &["version"], ..built("jaeger", [1, 76, 0], "all-in-one") }];
 
+/// Where images are pushed to.
+pub(crate) const REGISTRY: [Tool; 1] = [built("registry", [3, 0, 0], "registry")];
+
 /// axe-core, which is no program: pages load it.
 const AXE: Tool = wheel("axe.min.js", &[], [0, 1, 8], ["axe-playwright-python", "axe_playwright_python/axe.min.js"]);
 
@@ -96,6 +99,8 @@ pub(crate) fn all() -> anyhow::Result<()> {
     jaeger()?;
     axe()?;
     schemathesis()?;
+    registry()?;
+    jenkins()?;
     say(&format!("all tools are in {}", tools_folder().display()));
     Ok(())
 }
@@ -132,7 +137,18 @@ fn axe() -> anyhow::Result<()> {
 
 /// Gets Schemathesis, which holds the API against its reference, unless it is there.
 fn schemathesis() -> anyhow::Result<()> {
-    wheels::install_schemathesis(&tools_folder())
+    wheels::install_programs("schemathesis", &tools_folder())
+}
+
+/// Gets an image registry, unless it is there.
+fn registry() -> anyhow::Result<()> {
+    get(&REGISTRY, go::install_registry)
+}
+
+/// Gets what runs and checks the Jenkinsfile: a Java, Groovy, shellcheck.
+fn jenkins() -> anyhow::Result<()> {
+    wheels::install_programs("jenkins", &tools_folder())?;
+    wheels::install_groovy(&tools_folder())
 }
 
 fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {

@@ -12,6 +12,10 @@ use crate::{
     tools::{Source, Tool},
 };
 
+/// Groovy, as Maven Central names it, and the SHA-256 of its jar.
+const GROOVY: &str = "org.apache.groovy:groovy:4.0.33";
+const GROOVY_SHA256: &str = "5240a9151289115e4d447d6b6d4cb9ac8a9fc6374e079714dfeeffda42323be8";
+
 const ADVICE: &str = "Python 3 with pip has to be there, and its package index has to be reached; run it again then";
 
 /// Downloads what is missing, checks it by hash, and takes the programs out.
@@ -44,15 +48,15 @@ fn one(tool: &Tool, work: &Path, folder: &Path) -> anyhow::Result<()> {
     put(&program, &folder.join(tool.name))
 }
 
-/// Installs a Python program with all that it needs, in a folder of its own.
-pub(crate) fn install_schemathesis(folder: &Path) -> anyhow::Result<()> {
-    let pins = testbed::workspace_folder().join("tools/schemathesis.txt");
-    let (place, work) = (folder.join("schemathesis"), folder.join(".schemathesis"));
+/// Installs what `tools/{name}.txt` pins, in a folder of its own.
+pub(crate) fn install_programs(name: &str, folder: &Path) -> anyhow::Result<()> {
+    let pins = testbed::workspace_folder().join("tools").join(name).with_extension("txt");
+    let (place, work) = (folder.join(name), folder.join(format!(".{name}")));
     let same = |installed: Vec<u8>| fs::read(&pins).is_ok_and(|wanted| wanted == installed);
     if fs::read(place.join("requirements.txt")).is_ok_and(same) {
         return Ok(());
     }
-    say("schemathesis: downloading …");
+    say(&format!("{name}: downloading …"));
     let _ = fs::remove_dir_all(&work);
     let mut pip = command("python3", ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
     pip.args(["--only-binary=:all:", "--require-hashes", "--target"]).arg(&work).arg("--requirement").arg(&pins);
@@ -60,6 +64,28 @@ pub(crate) fn install_schemathesis(folder: &Path) -> anyhow::Result<()> {
     fs::copy(&pins, work.join("requirements.txt"))?;
     let _ = fs::remove_dir_all(&place);
     fs::rename(&work, &place).with_context(|| format!("cannot put {} into place", place.display()))
+}
+
+/// Gets Groovy with the Maven client that `tools/jenkins.txt` pins, unless it is there.
+pub(crate) fn install_groovy(folder: &Path) -> anyhow::Result<()> {
+    let (place, work) = (folder.join("groovy.jar"), folder.join(".groovy.jar"));
+    if place.is_file() && sha256(&place)? == GROOVY_SHA256 {
+        return Ok(());
+    }
+    say("groovy: downloading …");
+    let mut client = command("python3", ["-m", "maven_artifact.main", GROOVY]);
+    client.arg(&work).env("PYTHONPATH", folder.join("jenkins"));
+    output(client).context(ADVICE)?;
+    let found = sha256(&work)?;
+    ensure!(found == GROOVY_SHA256, "{GROOVY} has the SHA-256 {found}, not {GROOVY_SHA256}");
+    fs::rename(&work, &place).with_context(|| format!("cannot put {} into place", place.display()))
+}
+
+fn sha256(file: &Path) -> anyhow::Result<String> {
+    let code = "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())";
+    let mut python = command("python3", ["-c", code]);
+    python.arg(file);
+    Ok(output(python)?.trim().to_owned())
 }
 
 /// The lines of `tools/requirements.txt` that pin one package.
