@@ -20,7 +20,7 @@ async fn a_new_password_and_a_new_certificate_are_taken_without_a_restart() {
     })
     .await;
     connected_again(&world, 1.0).await;
-    world.contact("with the new password").await;
+    world.contact("with-the-new-password").await;
 
     world.access.change_certificate().unwrap();
     world.nats.reload().unwrap();
@@ -32,7 +32,7 @@ async fn a_new_password_and_a_new_certificate_are_taken_without_a_restart() {
     world.nats.server.kill();
     world.nats.start_again().await.unwrap();
     connected_again(&world, 2.0).await;
-    world.contact("with the new certificate").await;
+    world.contact("with-the-new-certificate").await;
     assert_eq!((world.gateway.server.pid(), world.worker.server.pid()), (gateway, worker));
 }
 
