@@ -269,7 +269,8 @@ pub(crate) async fn show(
 pub(crate) async fn find(app: &App, id: Result<Path<String>, PathRejection>) -> Result<Watched, Problem> {
     let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such build");
     let id = id.ok().and_then(|Path(id)| id.parse::<BuildId>().ok()).ok_or_else(missing)?;
-    let found = app.rollouts.find(id).await.map_err(|error| decisions::unreadable(&error))?;
+    // Boxed, to be gone while the build is waited for: thousands may.
+    let found = Box::pin(app.rollouts.find(id)).await.map_err(|error| decisions::unreadable(&error))?;
     found.ok_or_else(missing)
 }
 

@@ -13,6 +13,7 @@ use runtime::shutdown::Shutdown;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
 use tokio_io_timeout::TimeoutStream;
 
@@ -36,6 +37,9 @@ const MAX_STREAMS: u32 = 128;
 /// The pause after a connection could not be accepted, for want of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How an HTTP/2 connection begins, as far as no HTTP/1 request does (RFC 9113, section 3.4).
+const HTTP2: &[u8] = b"PRI";
+
 /// Opens the port. Whoever comes while all are busy waits in line, as many as may be served at once.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -46,14 +50,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until the shutdown begins, then until every request that was begun is answered.
 pub(crate) async fn serve(listener: TcpListener, router: Router, open: &IntGauge, shutdown: &Shutdown) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(HEAD_TIMEOUT)
-        .keep_alive_timeout(HEAD_TIMEOUT);
+    let builders = Builders::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
@@ -63,19 +60,58 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, open: &IntGauge
         };
         let Some((stream, place)) = accepted else { continue };
         let service = TowerToHyperService::new(router.clone());
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_TIMEOUT));
-        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service).into_owned();
-        let connection = graceful.watch(connection);
+        let (builders, shutdown, watcher) = (builders.clone(), shutdown.clone(), graceful.watcher());
         let open = Active::begin(open.clone());
         tokio::spawn(async move {
-            // Why a client went away is its own affair.
-            let _ = connection.await;
+            let builder = tokio::select! {
+                builder = builders.fitting(&stream) => builder,
+                () = shutdown.begun() => None,
+            };
+            if let Some(builder) = builder {
+                let mut stream = TimeoutStream::new(stream);
+                stream.set_write_timeout(Some(WRITE_TIMEOUT));
+                // Why a client went away is its own affair.
+                let _ = watcher.watch(builder.serve_connection(TokioIo::new(Box::pin(stream)), service)).await;
+            }
             drop((place, open));
         });
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// How connections are served, by what they begin with.
+#[derive(Clone)]
+struct Builders {
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+    either: auto::Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new() -> Self {
+        let mut either = auto::Builder::new(TokioExecutor::new());
+        either.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        either
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(HEAD_TIMEOUT)
+            .keep_alive_timeout(HEAD_TIMEOUT);
+        Self { http1: either.clone().http1_only(), http2: either.clone().http2_only(), either }
+    }
+
+    /// Looks at what a client says first, and leaves it where it is: hyper would read it, which makes its buffer twice as large
+    /// for as long as the connection lasts. None if nothing is said in time.
+    async fn fitting(&self, stream: &TcpStream) -> Option<&auto::Builder<TokioExecutor>> {
+        let mut first = [0; HTTP2.len()];
+        let length = timeout(HEAD_TIMEOUT, stream.peek(&mut first)).await.ok()?.ok()?;
+        Some(match &first[..length] {
+            HTTP2 => &self.http2,
+            part if HTTP2.starts_with(part) => &self.either,
+            _ => &self.http1,
+        })
+    }
 }
 
 async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {

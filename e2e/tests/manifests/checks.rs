@@ -74,7 +74,8 @@ fn variables(objects: &[Value], container: &Value) -> BTreeSet<String> {
 
 /// `monitoring/prometheus.yml` looks for these labels and ports.
 pub(crate) fn prometheus_finds_everybody(objects: &[Value]) {
-    for (name, port) in [("gateway", "admin"), ("contact-worker", "admin"), ("deployer", "admin"), ("nats", "metrics")] {
+    for (name, port) in [("gateway", "admin"), ("contact-worker", "admin"), ("deployer", "admin"), ("nats", "metrics")]
+    {
         let templates = objects.iter().map(|object| &object["spec"]["template"]);
         let found: Vec<_> = templates.filter(|template| template["metadata"]["labels"][NAME] == name).collect();
         assert_eq!(found.len(), 1, "{name}");
@@ -88,7 +89,10 @@ pub(crate) fn prometheus_finds_everybody(objects: &[Value]) {
 /// The deployer's targets are what it has rights to, and what ArgoCD leaves to it.
 pub(crate) fn everybody_names_the_same_targets(objects: &[Value]) {
     let named = |kind: &str, name: &str| {
-        objects.iter().find(|object| object["kind"] == kind && text(&object["metadata"]["name"]).starts_with(name)).unwrap()
+        objects
+            .iter()
+            .find(|object| object["kind"] == kind && text(&object["metadata"]["name"]).starts_with(name))
+            .unwrap()
     };
     let targets = text(&named("ConfigMap", "deployer-")["data"]["targets.yaml"]);
     let targets: BTreeSet<_> = targets.lines().filter_map(|line| line.trim().strip_prefix("deployment: ")).collect();

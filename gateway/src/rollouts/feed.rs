@@ -128,7 +128,8 @@ impl Subscription {
                     }
                 }
                 Behind::Forgotten if self.live => return Ok(None),
-                Behind::Forgotten => self.read().await?,
+                // Boxed: few need it, and thousands may listen.
+                Behind::Forgotten => Box::pin(self.read()).await?,
             }
         }
     }
