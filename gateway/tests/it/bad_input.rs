@@ -91,6 +91,35 @@ async fn a_large_body_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn http_1_and_http_2_are_told_apart_however_they_begin() {
+    let world = World::start().await;
+    let address = world.gateway.url.trim_start_matches("http://");
+    // An HTTP/2 server begins with its settings, of which there are few: the first bytes are the upper ones of their length.
+    let (http1, http2) = (&b"HTTP/1.1 "[..], &b"\0\0"[..]);
+    for (first, rest, expected) in [
+        ("GET /health HTTP/1.1\r\nHost: x\r\n\r\n", "", http1),
+        ("G", "ET /health HTTP/1.1\r\nHost: x\r\n\r\n", http1),
+        ("P", "OST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", http1),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "", http2),
+        ("PR", "I * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", http2),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(first.as_bytes()).await.unwrap();
+        // Long enough to be read by itself; if it is not, the case is the one before.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        let mut answer = vec![0; expected.len()];
+        tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, expected, "{first:?} {rest:?}");
+    }
+    // Who says nothing is no reason to stay: a shutdown does not wait for it.
+    let _silent = TcpStream::connect(address).await.unwrap();
+    let mut world = world;
+    assert!(world.gateway.server.stop(Duration::from_secs(10)).await.unwrap().success());
+}
+
+#[tokio::test]
 async fn what_is_not_there_and_what_is_not_taken_is_a_problem_too() {
     let world = World::start().await;
     let (http, ci) = (&world.gateway.http, world.gateway.ci());
