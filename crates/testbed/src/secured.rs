@@ -98,7 +98,7 @@ impl Access {
                 if changed == Some(user) { (OTHER.0.to_owned(), OTHER.1) } else { (Self::password(user), hash) };
             fs::write(self.password_file(user), password + "\n")?;
             let variable = user.to_uppercase().replace('-', "_");
-            hashes += &format!("{variable}_PASSWORD: \"{hash}\"\n");
+            hashes = hashes + &variable + "_PASSWORD: \"" + hash + "\"\n";
         }
         fs::write(self.folder.join("passwords.conf"), hashes)?;
         Ok(())

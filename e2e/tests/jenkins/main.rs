@@ -2,7 +2,7 @@
 //! a Kubernetes API and an ArgoCD. What stands in for others: `docker` makes images with one file in place of the program, and
 //! the pod of the smoke test runs its command on this machine.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and shows the console then")]
 
 mod jenkins;
 mod project;

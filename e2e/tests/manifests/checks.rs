@@ -61,7 +61,7 @@ fn help(service: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The names of a container's variables, also of those from ConfigMaps.
+/// The names of a container's variables, also of those from `ConfigMap`s.
 fn variables(objects: &[Value], container: &Value) -> BTreeSet<String> {
     let named = list(&container["env"]).iter().map(|variable| text(&variable["name"]).to_owned());
     let maps = list(&container["envFrom"]).iter().flat_map(|from| {

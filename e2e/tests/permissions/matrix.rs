@@ -43,7 +43,7 @@ fn matrix() -> (Vec<&'static str>, Vec<Row>) {
             "-" => false,
             other => panic!("no mark: {other} in {line}"),
         });
-        Row { act, subject: *subject, allowed: allowed.collect() }
+        Row { act, subject, allowed: allowed.collect() }
     });
     let rows = rows.collect();
     (users, rows)
