@@ -88,7 +88,9 @@ fn file(name: &str) -> Response {
                 (header::CACHE_CONTROL, "public, max-age=300"),
                 (HeaderName::from_static("x-content-type-options"), "nosniff"),
             ];
-            (headers, file.bytes.into_owned()).into_response()
+            // The program holds them compressed, 1 MB in place of 4, and every browser takes them so.
+            let encoding = file.gzpipped.then_some([(header::CONTENT_ENCODING, "gzip")]);
+            (headers, encoding, file.bytes.into_owned()).into_response()
         }
         _ => problem::not_found().into_response(),
     }
@@ -212,4 +214,18 @@ fn problem_response(status: &str, description: &str) -> RefOr<openapi::Response>
 fn problem_content() -> [(String, RefOr<Content>); 1] {
     let content = Content::new(Some(Ref::from_schema_name(problem::Document::name())));
     [("application/problem+json".to_owned(), content.into())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_goes_out_as_the_program_holds_it() {
+        for (name, encoding) in [("swagger-ui-bundle.js", "gzip"), ("swagger-initializer.js", "")] {
+            let response = file(name);
+            let found = response.headers().get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap());
+            assert_eq!(found, encoding, "{name}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod ci_deploy;
 mod contacts;
 mod decisions;
 mod formats;
+mod images;
 mod kills;
 mod metrics;
 mod reference;
