@@ -2,6 +2,7 @@
 
 mod bench;
 mod go;
+mod npm;
 mod run;
 mod scenarios;
 mod test;

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use testbed::{on_path, tools_folder};
 
 use crate::{
-    go,
+    go, npm,
     run::{command, output, say},
     wheels,
 };
@@ -101,6 +101,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     schemathesis()?;
     registry()?;
     jenkins()?;
+    npm::install("mongosh", &tools_folder())?;
     say(&format!("all tools are in {}", tools_folder().display()));
     Ok(())
 }

@@ -11,17 +11,17 @@ use crate::installed::NAMESPACE;
 const NAME: &str = "app.kubernetes.io/name";
 
 /// Our images, and the program in each.
-const OURS: [(&str, &str); 3] = [
+pub(crate) const OURS: [(&str, &str); 3] = [
     ("mastereflex123/portfolio", "gateway"),
     ("mastereflex123/portfolio-contact-worker", "contact-worker"),
     ("mastereflex123/portfolio-deployer", "deployer"),
 ];
 
-fn list(value: &Value) -> &[Value] {
+pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

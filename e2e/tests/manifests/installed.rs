@@ -1,6 +1,6 @@
 //! An overlay on a control plane of its own.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use testbed::{Cluster, Scratch, audit, within, workspace_folder};
@@ -32,6 +32,17 @@ impl Installed {
     /// Applies it, and gives what kubectl says of each object.
     pub(crate) async fn apply(&self) -> String {
         self.cluster.kubectl(&["apply", "--kustomize", &self.folder]).await.unwrap()
+    }
+
+    /// A file with which clients reach its API server as a service account.
+    pub(crate) async fn sign_in_as(&self, account: &str) -> PathBuf {
+        let token = self.cluster.kubectl(&["--namespace", NAMESPACE, "create", "token", account]).await.unwrap();
+        let admin = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
+        let (before, after) = admin.split_once("user: { token: ").unwrap();
+        let (_, after) = after.split_once(" }").unwrap();
+        let path = self.scratch.path().join(format!("{account}.kubeconfig"));
+        fs::write(&path, format!("{before}user: {{ token: {} }}{after}", token.trim())).unwrap();
+        path
     }
 
     /// All its objects, as they are.

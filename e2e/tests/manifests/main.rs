@@ -1,5 +1,6 @@
 //! What operators deploy, on a real API server: every overlay is accepted under Pod Security `restricted`, all of it gets
-//! ready, applying it again changes nothing, and everybody may do what is written down and no more.
+//! ready, applying it again changes nothing, and everybody may do what is written down and no more. And it works:
+//! the processes do their work with what the manifests give them.
 //!
 //! `UPDATE_FILES=1` writes the lists in `k8s/permissions` anew.
 
@@ -7,6 +8,9 @@
 
 mod checks;
 mod installed;
+mod network;
+mod pods;
+mod processes;
 mod rights;
 
 use installed::{Installed, NAMESPACE};
@@ -37,6 +41,14 @@ async fn every_overlay_gets_ready_and_applying_it_again_changes_nothing() {
         checks::variables_are_known(&objects);
         checks::prometheus_finds_everybody(&objects);
         checks::everybody_names_the_same_targets(&objects);
+    }
+}
+
+/// One of each server, and three. What `ArgoCD` reads has the servers of the first and the settings of the second.
+#[tokio::test]
+async fn with_what_the_manifests_give_them_the_processes_do_their_work() {
+    for overlay in ["k8s/overlays/kind", "k8s/overlays/production"] {
+        processes::do_their_work(overlay).await;
     }
 }
 

@@ -49,14 +49,7 @@ fn lines(list: &str) -> String {
 
 /// A deployer that signs in as its service account rolls out a build of the gateway, with the targets of the overlay.
 pub(crate) async fn of_the_deployer_suffice(installed: &Installed) {
-    let cluster = &installed.cluster;
-    let token = cluster.kubectl(&["--namespace", NAMESPACE, "create", "token", "deployer"]).await.unwrap();
-    let admin = fs::read_to_string(cluster.kubeconfig()).unwrap();
-    let (before, after) = admin.split_once("user: { token: ").unwrap();
-    let (_, after) = after.split_once(" }").unwrap();
-    let kubeconfig = installed.scratch.path().join("deployer-account.kubeconfig");
-    fs::write(&kubeconfig, format!("{before}user: {{ token: {} }}{after}", token.trim())).unwrap();
-
+    let kubeconfig = installed.sign_in_as("deployer").await;
     // No container runs here that a smoke test could ask.
     let targets = fs::read_to_string(workspace_folder().join("k8s/overlays/kind/targets.yaml")).unwrap();
     let targets: String = targets.split_inclusive('\n').filter(|line| !line.trim().starts_with("smoke:")).collect();
@@ -80,7 +73,7 @@ pub(crate) async fn of_the_deployer_suffice(installed: &Installed) {
     assert_eq!(build["state"], "succeeded", "{build:#}");
     eventually("its event", || async {
         let get = ["--namespace", NAMESPACE, "get", "events", "--output", "jsonpath={.items[*].source.component}"];
-        cluster.kubectl(&get).await.ok()?.contains("deployer").then_some(())
+        installed.cluster.kubectl(&get).await.ok()?.contains("deployer").then_some(())
     })
     .await;
 }

@@ -1,0 +1,259 @@
+//! The processes, with exactly the configuration, the environment, the files and the users that an overlay gives them, against
+//! a real NATS with TLS and permissions, and a real MongoDB with users, which are started from the manifests, too.
+//!
+//! What differs is where things are: addresses (`network`), folders (`pods`), and that the deployer signs in to the API server
+//! with a file in place of what a kubelet would put into its pod.
+
+use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
+
+use axum::{Json, Router, routing::get};
+use bson::{Document, doc};
+use mongodb::Database;
+use serde_json::{Value, json};
+use testbed::{Fate, Server, Spec, eventually, free_port, http::Client, tools_folder, workspace_folder};
+use tokio::net::TcpListener;
+
+use crate::{
+    checks::{list, text},
+    installed::{Installed, NAMESPACE},
+    network::Network,
+    pods::{Pod, templates},
+};
+
+/// What exports NATS' figures is no part of the tools.
+const NOT_HERE: &str = "exporter";
+
+/// The container that makes MongoDB's replica set and users. In a pod it would sleep then, for as long as the pod lives.
+const SETUP: &str = "setup";
+
+/// How long it may take.
+const SETUP_LIMIT: Duration = Duration::from_mins(3);
+
+/// What NATS and MongoDB write about somebody whom they refuse something.
+const REFUSALS: [&str; 6] = [
+    "Violation",
+    "authentication error",
+    "TLS handshake error",
+    "Checking authorization failed",
+    "Authentication failed",
+    "Failed to authenticate",
+];
+
+/// Installs an overlay and runs it: a contact and two builds, from end to end.
+pub(crate) async fn do_their_work(overlay: &str) {
+    let installed = Installed::start(overlay).await;
+    installed.all_ready().await;
+    let objects = [installed.objects().await, make_secrets(&installed).await].concat();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = vec![
+        // The containers of a new version do not run here.
+        ("portfolio-service.oriyan-portfolio:80", listener.local_addr().unwrap().to_string()),
+        // Nobody takes traces.
+        ("otel-collector.monitoring:4317", format!("127.0.0.1:{}", free_port())),
+        // Where people reach the gateway: told, and not used.
+        ("127.0.0.1:5001", "127.0.0.1:5001".to_owned()),
+    ];
+    let network = Network::new(&objects, elsewhere);
+    let pod = |(name, _): &(String, &Value)| Pod::new(&objects, &network, name, installed.scratch.path());
+    let pods: Vec<_> = templates(&objects).iter().map(pod).collect();
+    let mut system = System { installed: &installed, network: &network, pods: &pods, running: Vec::new() };
+
+    system.start("nats").await;
+    system.start("mongodb-stateful").await;
+    // MongoDB's setup tries whether there is a user yet, and its shell asks for more than it may know.
+    let before = system.refusals();
+    system.run("provision").await;
+    for workload in ["oriyan-portfolio-app", "contact-worker", "deployer"] {
+        system.start(workload).await;
+    }
+    let gateway = system.gateway();
+    let app = Router::new().route("/health", get(move || health_of_the_new(gateway.clone())));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    system.stores_a_contact().await;
+    system.rolls_out("mastereflex123/portfolio", 2).await;
+    system.rolls_out("mastereflex123/portfolio-contact-worker", 3).await;
+    let mut refusals = system.refusals();
+    refusals.retain(|line| !before.contains(line));
+    assert!(refusals.is_empty(), "{overlay}: {refusals:#?}");
+    system.users_of_mongodb_can_do_no_more().await;
+}
+
+struct System<'a> {
+    installed: &'a Installed,
+    network: &'a Network<'a>,
+    pods: &'a [Pod<'a>],
+    running: Vec<Server>,
+}
+
+impl<'a> System<'a> {
+    fn pods_of(&self, workload: &str) -> Vec<&'a Pod<'a>> {
+        let is_of = |pod: &&Pod| pod.name == workload || pod.name.starts_with(&format!("{workload}-"));
+        let found: Vec<_> = self.pods.iter().filter(is_of).collect();
+        assert!(!found.is_empty(), "no pod is of {workload}");
+        found
+    }
+
+    /// Runs the containers of a pod to their ends, one after the other.
+    async fn run(&self, workload: &str) {
+        for pod in self.pods_of(workload) {
+            for container in names(&pod.spec["initContainers"]).chain(names(&pod.spec["containers"])) {
+                pod.run(container).await;
+            }
+        }
+    }
+
+    /// Starts all pods of a workload, and waits until their probes succeed.
+    async fn start(&mut self, workload: &str) {
+        let (mut lasting, mut setups) = (Vec::new(), Vec::new());
+        for pod in self.pods_of(workload) {
+            for container in names(&pod.spec["initContainers"]) {
+                pod.run(container).await;
+            }
+            for container in names(&pod.spec["containers"]) {
+                match container {
+                    NOT_HERE => {}
+                    SETUP => setups.push(Server::start(without_sleep(pod.process(container))).unwrap()),
+                    _ => {
+                        let spec = self.signed_in(pod, pod.process(container)).await;
+                        lasting.push((pod, container, Server::start(spec).unwrap()));
+                    }
+                }
+            }
+        }
+        for mut setup in setups {
+            let status = setup.wait(SETUP_LIMIT).await.unwrap();
+            assert!(status.success(), "{SETUP} ended with {status}");
+        }
+        for (pod, container, mut server) in lasting {
+            pod.ready(container, &mut server).await;
+            self.running.push(server);
+        }
+    }
+
+    /// Whoever shall have a service account's token in its pod signs in with one.
+    async fn signed_in(&self, pod: &Pod<'_>, spec: Spec) -> Spec {
+        if pod.spec["automountServiceAccountToken"] == false {
+            return spec;
+        }
+        spec.env("KUBECONFIG", self.installed.sign_in_as(text(&pod.spec["serviceAccountName"])).await)
+    }
+
+    /// What the servers have written about whom they refused something.
+    fn refusals(&self) -> Vec<String> {
+        let logs = self.running.iter().filter(|server| ["nats", "mongodb"].contains(&&*server.spec().name));
+        let lines = logs.flat_map(|server| server.log().lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.filter(|line| REFUSALS.iter().any(|refusal| line.contains(refusal))).collect()
+    }
+
+    /// A client of the gateway, without a token.
+    fn gateway(&self) -> Client {
+        Client::new(&format!("http://127.0.0.1:{}", self.pods_of("oriyan-portfolio-app")[0].port_here("http")))
+    }
+
+    async fn stores_a_contact(&self) {
+        let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
+        let answer = self.gateway().post_json("/api/contact", &contact).await.unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let id = bson::Uuid::parse_str(answer.json()["id"].as_str().unwrap()).unwrap();
+        let contacts = self.mongodb(Some("admin")).await.collection::<Document>("contacts");
+        eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? }).await;
+    }
+
+    async fn rolls_out(&self, repository: &str, number: u64) {
+        let image = format!("{repository}:{}", Fate::Ready.tag(number));
+        let build = json!({"job": "portfolio", "number": number, "status": "success", "image": image});
+        let token = fs::read_to_string(secrets_folder(self.installed).join("tokens/jenkins")).unwrap();
+        let ci = self.gateway().bearer(token.trim());
+        let answer = ci.post_json("/api/builds", &build).await.unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let path = format!("/api/builds/{}?wait=20s", answer.json()["id"].as_str().unwrap());
+        let build = eventually("a verdict", || async {
+            let build = ci.get(&path).await.ok()?.json();
+            (build["terminal"] == true).then_some(build)
+        })
+        .await;
+        assert_eq!(build["state"], "succeeded", "{build:#}");
+    }
+
+    /// MongoDB, as a user or as nobody.
+    async fn mongodb(&self, user: Option<&str>) -> Database {
+        let password =
+            |user: &str| fs::read_to_string(secrets_folder(self.installed).join("mongodb").join(user)).unwrap();
+        let user = user.map(|user| format!("{user}:{}@", password(user).trim())).unwrap_or_default();
+        let uri = self.network.translate("", &format!("mongodb://{user}mongodb-service:27017/?replicaSet=rs0"));
+        mongodb::Client::with_uri_str(uri).await.unwrap().database("portfolio")
+    }
+
+    /// What would be near at hand for whoever has their passwords, or none.
+    async fn users_of_mongodb_can_do_no_more(&self) {
+        let insert = doc! {"insert": "contacts", "documents": [{"name": "Eve"}]};
+        let insert_elsewhere = doc! {"insert": "others", "documents": [{"name": "Eve"}]};
+        let find = doc! {"find": "contacts"};
+        let update = doc! {"update": "contacts", "updates": [{"q": {}, "u": {"$set": {"name": "Eve"}}, "multi": true}]};
+        let delete = doc! {"delete": "contacts", "deletes": [{"q": {}, "limit": 0}]};
+        let drop = doc! {"drop": "contacts"};
+        let index = doc! {"createIndexes": "contacts", "indexes": [{"key": {"name": 1}, "name": "name"}]};
+        let make_user = doc! {"createUser": "eve", "pwd": "eve", "roles": ["readWrite"]};
+        for (user, refusal, acts) in [
+            (
+                Some("contact-worker"),
+                "not authorized",
+                vec![&insert_elsewhere, &find, &update, &delete, &drop, &index, &make_user],
+            ),
+            (Some("provision"), "not authorized", vec![&insert, &find, &update, &delete, &drop, &make_user]),
+            (None, "requires authentication", vec![&insert, &find, &delete, &make_user]),
+        ] {
+            let database = self.mongodb(user).await;
+            for act in acts {
+                let error = database.run_command(act.clone()).await.unwrap_err().to_string();
+                assert!(error.contains(refusal), "{user:?}: {act}: {error}");
+            }
+        }
+    }
+}
+
+/// As the gateway that runs here tells it, with the version that was rolled out.
+async fn health_of_the_new(gateway: Client) -> Json<Value> {
+    let mut health = gateway.get("/health").await.unwrap().json();
+    assert!(health["version"].is_string(), "{health}");
+    health["version"] = json!(Fate::Ready.tag(2));
+    Json(health)
+}
+
+/// A container of a shell script that finds MongoDB's shell, and for `sleep` a program that ends at once.
+fn without_sleep(spec: Spec) -> Spec {
+    let folder = spec.folder.join("bin");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("sleep"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(folder.join("sleep"), fs::Permissions::from_mode(0o755)).unwrap();
+    spec.env("PATH", path_with(vec![folder, tools_folder()]))
+}
+
+/// Where scripts look for programs: in these folders first.
+#[expect(clippy::disallowed_methods, reason = "the other programs are on our own PATH")]
+fn path_with(mut folders: Vec<PathBuf>) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    folders.extend(std::env::split_paths(&path));
+    std::env::join_paths(folders).unwrap()
+}
+
+fn names(containers: &Value) -> impl Iterator<Item = &str> {
+    list(containers).iter().map(|container| text(&container["name"]))
+}
+
+fn secrets_folder(installed: &Installed) -> PathBuf {
+    installed.scratch.path().join("secrets")
+}
+
+/// Makes the Secrets as `docs/install.md` says, and gives them as the API server has them.
+async fn make_secrets(installed: &Installed) -> Vec<Value> {
+    let mut make = Command::new(workspace_folder().join("k8s/make-secrets"));
+    make.arg(secrets_folder(installed)).env("PATH", path_with(vec![tools_folder()])).env("KUBERC", "off");
+    let output = make.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    installed.cluster.apply(str::from_utf8(&output.stdout).unwrap()).await.unwrap();
+    let get = ["--namespace", NAMESPACE, "get", "secrets", "--output", "json"];
+    let found: Value = serde_json::from_str(&installed.cluster.kubectl(&get).await.unwrap()).unwrap();
+    list(&found["items"]).to_vec()
+}
