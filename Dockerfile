@@ -87,6 +87,30 @@ COPY --from=build-deployer /src/target/release/deployer /usr/local/bin/
 EXPOSE 9090
 ENTRYPOINT ["/usr/local/bin/deployer"]
 
+# What the strategy gitops needs beside it: git, ssh, the shell between them, and their libraries.
+FROM tools AS git
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends git openssh-client \
+  && mkdir -p /git/var/lib/dpkg/status.d /git/usr/share/doc /git/etc \
+  && ln -s usr/bin usr/lib usr/lib64 /git \
+  && echo 'deployer:x:65532:65532::/:/usr/sbin/nologin' >/git/etc/passwd \
+  && for file in /usr/bin/git /usr/bin/ssh /usr/bin/sh $(ldd /usr/bin/git /usr/bin/ssh /usr/bin/sh | grep -o '/[^ ]*[^: ]'); do \
+    case $file in /usr/*) ;; *) file=/usr$file ;; esac \
+    && cp --parents --no-dereference "$file" /git \
+    && real=$(readlink -f "$file") && case $real in /usr/*) ;; *) real=/usr$real ;; esac \
+    && cp --parents "$real" /git && package=$(dpkg-query --search "$real" | cut -d: -f1) \
+    && dpkg-query --status "$package" >"/git/var/lib/dpkg/status.d/$package" \
+    && mkdir -p "/git/usr/share/doc/$package" \
+    && cp "/usr/share/doc/$package/copyright" "/git/usr/share/doc/$package" \
+    || exit 1; \
+  done
+
+# The deployer for targets with `gitops`. ssh wants to know who it is.
+FROM deployer AS deployer-git
+LABEL org.opencontainers.image.title="deployer-git" \
+  org.opencontainers.image.description="The deployer, with git and ssh"
+COPY --from=git /git /
+
 FROM base AS gateway
 LABEL org.opencontainers.image.title="gateway" \
   org.opencontainers.image.description="The HTTP edge: takes contacts and builds, and tells what became of them"

@@ -85,12 +85,12 @@ image_of() {
   echo "${image%:"$tag"}-$service:$tag"
 }
 
-# check_services VARIABLE: ends the script unless each word in it is one of our services.
+# check_services VARIABLE: ends the script unless each word in it is one of our services, or the deployer with git.
 check_services() {
   local service
   for service in ${!1}; do
-    [[ " gateway contact-worker deployer " == *" $service "* ]] ||
-      usage "$1: '$service' is none; gateway, contact-worker and deployer are"
+    [[ " gateway contact-worker deployer deployer-git " == *" $service "* ]] ||
+      usage "$1: '$service' is none; gateway, contact-worker, deployer and deployer-git are"
   done
 }
 

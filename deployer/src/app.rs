@@ -15,7 +15,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     cluster::Cluster,
+    config::Settings,
     executor::Executor,
+    git::Git,
     history::History,
     metrics::{Metrics, UnderWay},
     planner::Planner,
@@ -26,11 +28,13 @@ use crate::{
 
 /// Plans and executes until the shutdown begins. A rollout that is under way then is left to another replica, or to this one
 /// when it is back.
-pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, process: Process) -> anyhow::Result<()> {
+pub(crate) async fn run(targets: Vec<Target>, settings: Settings, process: Process) -> anyhow::Result<()> {
+    let Settings { gateway_url, gitops_folder, path } = settings;
     let Process { bus, readiness, registry, shutdown, .. } = process;
     // Shared by all who need them: there may be hundreds.
     let targets: Vec<Arc<Target>> = targets.into_iter().map(Arc::new).collect();
     let metrics = Metrics::new(&registry, &targets);
+    let git = Git::open(&targets, gitops_folder.as_deref(), &path)?;
     let cluster = Cluster::open(&targets, metrics.requests.clone()).await?;
     let consumers = ConsumerMetrics::new(&registry, "builds");
     let tasks = TaskTracker::new();
@@ -63,6 +67,7 @@ pub(crate) async fn run(targets: Vec<Target>, gateway_url: Option<String>, proce
         let executor = Executor {
             bus: bus.clone(),
             cluster: cluster.clone(),
+            git: git.clone(),
             history: history.clone(),
             prober: prober.clone(),
             target,

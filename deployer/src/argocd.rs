@@ -21,6 +21,14 @@ pub(crate) struct Application {
     operation: bool,
     operation_finished_at: Option<DateTime<Utc>>,
     conditions: Vec<String>,
+    /// The kinds of error among the conditions, such as `ComparisonError`, with what they say.
+    errors: Vec<(String, String)>,
+    /// The commit that was last compared with the cluster.
+    compared: String,
+    /// The commit that was last applied, or is being.
+    applied: String,
+    /// What the last operation says, if it failed.
+    operation_failed: Option<String>,
 }
 
 /// What `ArgoCD` says.
@@ -43,7 +51,12 @@ impl Application {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let time = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
         let operation = &status["operationState"];
-        let conditions = status["conditions"].as_array().into_iter().flatten();
+        let conditions = || status["conditions"].as_array().into_iter().flatten();
+        let error = |condition: &Value| {
+            let kind = text(&condition["type"]);
+            kind.ends_with("Error").then(|| (kind, text(&condition["message"])))
+        };
+        let failed = matches!(operation["phase"].as_str(), Some("Failed" | "Error"));
         Self {
             sync: text(&status["sync"]["status"]),
             health: text(&status["health"]["status"]),
@@ -52,7 +65,11 @@ impl Application {
             reconciled_at: time(&status["reconciledAt"]),
             operation: object["operation"].is_object() || (operation.is_object() && operation["phase"] == "Running"),
             operation_finished_at: time(&operation["finishedAt"]),
-            conditions: conditions.map(|condition| text(&condition["message"])).collect(),
+            conditions: conditions().map(|condition| text(&condition["message"])).collect(),
+            errors: conditions().filter_map(error).collect(),
+            compared: text(&status["sync"]["revision"]),
+            applied: text(&operation["syncResult"]["revision"]),
+            operation_failed: failed.then(|| text(&operation["message"])),
         }
     }
 
@@ -88,6 +105,39 @@ impl Application {
         }
         Gate::Open
     }
+
+    /// The commits that it has gone by, the one that it was last compared with first.
+    pub(crate) fn revisions(&self) -> impl Iterator<Item = &str> {
+        [self.compared.as_str(), self.applied.as_str()].into_iter().filter(|revision| !revision.is_empty())
+    }
+
+    /// The commit that it calls Synced, and is not about to apply.
+    pub(crate) fn synced_revision(&self) -> Option<&str> {
+        let settled = self.sync == "Synced" && !self.operation && !self.compared.is_empty();
+        settled.then_some(self.compared.as_str())
+    }
+
+    /// Why nothing is applied: a cause, and what `ArgoCD` says of it.
+    pub(crate) fn error(&self) -> Option<(&str, &str)> {
+        self.errors.first().map(|(kind, message)| (kind.as_str(), message.as_str()))
+    }
+
+    /// The commit that could not be applied, and what `ArgoCD` says of it.
+    pub(crate) fn failed(&self) -> Option<(&str, &str)> {
+        self.operation_failed.as_deref().map(|message| (self.applied.as_str(), message))
+    }
+
+    /// How it stands, in words.
+    pub(crate) fn standing(&self) -> String {
+        let at = if self.compared.is_empty() { String::new() } else { format!(" at {}", short(&self.compared)) };
+        let operation = if self.operation { ", and an operation is under way" } else { "" };
+        format!("it is {}{at}{operation}", or_unknown(&self.sync))
+    }
+}
+
+/// A commit's name as people write it.
+pub(crate) fn short(revision: &str) -> &str {
+    revision.get(..7).unwrap_or(revision)
 }
 
 fn or_unknown(text: &str) -> &str {
@@ -108,6 +158,32 @@ mod tests {
         }});
         json_patch::merge(&mut object, changes);
         Application::of(&object).gate("a/b:v2-abcd", Some("2026-01-01T00:00:10Z".parse().unwrap()))
+    }
+
+    #[test]
+    fn what_it_says_of_commits_is_read() {
+        let of = |changes: Value| {
+            let mut object = json!({"status": {
+                "sync": {"status": "Synced", "revision": "aaaaaaaa"},
+                "operationState": {"phase": "Succeeded", "message": "successfully synced", "syncResult": {"revision": "bbbbbbbb"}},
+            }});
+            json_patch::merge(&mut object, &changes);
+            Application::of(&object)
+        };
+        assert_eq!(of(json!({})).revisions().collect::<Vec<_>>(), ["aaaaaaaa", "bbbbbbbb"]);
+        assert_eq!(of(json!({})).synced_revision(), Some("aaaaaaaa"));
+        assert_eq!(of(json!({"operation": {"sync": {}}})).synced_revision(), None);
+        assert_eq!(of(json!({"status": {"sync": {"status": "OutOfSync"}}})).synced_revision(), None);
+        assert_eq!(of(json!({"status": null})).revisions().count(), 0);
+        assert_eq!((of(json!({})).error(), of(json!({})).failed()), (None, None));
+        let failed = of(json!({"status": {"operationState": {"phase": "Failed", "message": "no such field"}}}));
+        assert_eq!(failed.failed(), Some(("bbbbbbbb", "no such field")));
+        let conditions = json!([{"type": "OrphanedResourceWarning", "message": "x"}, {"type": "ComparisonError", "message": "no such path"}]);
+        assert_eq!(
+            of(json!({"status": {"conditions": conditions}})).error(),
+            Some(("ComparisonError", "no such path"))
+        );
+        assert_eq!(of(json!({})).standing(), "it is Synced at aaaaaaa");
     }
 
     #[test]

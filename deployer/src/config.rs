@@ -1,6 +1,6 @@
 //! What the deployer is told, beside its targets.
 
-use std::{fs, path::PathBuf};
+use std::{ffi::OsString, fs, path::PathBuf};
 
 use runtime::config::{Common, ConfigError, ProvisionArgs};
 
@@ -19,12 +19,27 @@ pub(crate) struct Cli {
     #[arg(long, env, global = true, value_name = "FILE")]
     targets_file: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What it is told beside the targets.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Settings {
     /// Where people reach the gateway, for links in Kubernetes' events
     #[arg(long, env, value_name = "URL")]
     pub(crate) gateway_url: Option<String>,
 
-    #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    /// Where clones of git branches are kept while it runs, if a target has gitops; not shared with other processes
+    #[arg(long, env, value_name = "FOLDER")]
+    pub(crate) gitops_folder: Option<PathBuf>,
+
+    /// Where git and ssh are found
+    #[arg(long, env, hide = true, default_value = "/usr/local/bin:/usr/bin:/bin")]
+    pub(crate) path: OsString,
 }
 
 /// What it does in place of deploying.

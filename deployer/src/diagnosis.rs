@@ -9,7 +9,7 @@ use crate::{
     managers::is_argocd,
     observed::{Snapshot, Warning},
     redact,
-    targets::Target,
+    targets::{Gitops, Target},
     trouble::Trouble,
 };
 
@@ -87,9 +87,12 @@ pub(crate) fn refused(reason: &str, message: &str) -> Diagnosis {
 }
 
 /// Somebody set another image.
-pub(crate) fn replaced(image: &str, by: Option<&str>, container: &str) -> Diagnosis {
+pub(crate) fn replaced(image: &str, by: Option<&str>, target: &Target) -> Diagnosis {
     let who = by.unwrap_or("somebody else");
-    let hint = if by.is_some_and(is_argocd) {
+    let container = &target.container;
+    let hint = if let Some(gitops) = &target.gitops {
+        format!("; {} of the branch {} may say who wants that", gitops.file, gitops.branch)
+    } else if by.is_some_and(is_argocd) {
         format!(
             "; for ArgoCD to leave it, the Application needs `ignoreDifferences` with the jq path \
              `.spec.template.spec.containers[] | select(.name==\"{container}\").image`, and the sync option \
@@ -101,6 +104,28 @@ pub(crate) fn replaced(image: &str, by: Option<&str>, container: &str) -> Diagno
     let mut diagnosis = simple("ImageReplaced", String::new());
     diagnosis.summary = format!("{who} set the image to {image}{hint}");
     diagnosis
+}
+
+/// Somebody committed another tag after ours.
+pub(crate) fn recommitted(gitops: &Gitops, tag: &str) -> Diagnosis {
+    let Gitops { file, branch, .. } = gitops;
+    simple("ImageReplaced", format!("somebody else set the tag to {tag} in {file} of the branch {branch}"))
+}
+
+/// The tag is not in the branch.
+pub(crate) fn not_committed(cause: &str, gitops: &Gitops, told: &str) -> Diagnosis {
+    let Gitops { file, branch, .. } = gitops;
+    simple(cause, format!("the tag could not be set in {file} of the branch {branch}: {told}"))
+}
+
+/// `ArgoCD` has seen the commit, and leaves the image as it is.
+pub(crate) fn commit_ignored(application: &str, revision: &str, image: &str) -> Diagnosis {
+    let summary = format!(
+        "the ArgoCD Application {application} is Synced at {revision}, and the image is still {image}; with gitops, the \
+         Application must neither ignore differences of the image (`ignoreDifferences` with `RespectIgnoreDifferences=true`) \
+         nor set another one itself (`source.kustomize.images`)"
+    );
+    Diagnosis { summary, ..simple("ApplicationNotSynced", "") }
 }
 
 /// The smoke test did not pass in time.

@@ -3,6 +3,8 @@
 //! The state in the rollout's log is where the next step begins. Everything that matters is written there before it is done,
 //! so that whoever gets the request after a crash goes on where it was left.
 
+mod applied;
+mod commit;
 mod evidence;
 mod follow;
 mod gates;
@@ -27,9 +29,11 @@ use tracing::{Instrument, Span};
 use crate::{
     cluster::{Cluster, Note, RequestError},
     diagnosis,
+    git::Git,
     history::History,
     metrics::Metrics,
     observed::Observed,
+    progress::same_image,
     rollout_log::RolloutLog,
     smoke::Prober,
     targets::Target,
@@ -65,6 +69,7 @@ impl Seen {
 pub(crate) struct Executor {
     pub(crate) bus: Bus,
     pub(crate) cluster: Cluster,
+    pub(crate) git: Git,
     pub(crate) history: History,
     pub(crate) prober: Prober,
     pub(crate) target: Arc<Target>,
@@ -210,7 +215,14 @@ impl Executor {
     /// The rollout will not be done: goes back, if something was set and there is a way back.
     async fn fail(&self, log: &mut RolloutLog, diagnosis: Diagnosis, seen: Seen) -> Result<(), Failure> {
         let mut detail = diagnosis.summary.clone();
-        if log.last().set_at.is_some() && self.target.rollback {
+        let last = log.last();
+        // A commit is to be taken back even if ArgoCD has not applied it: it might yet.
+        let stood = last.previous_image.as_deref().is_some_and(|before| same_image(before, &last.image));
+        let committed = last.revision.is_some() && !stood;
+        if committed && last.set_at.is_none() && !self.target.rollback {
+            detail.push_str("; the branch still has the tag, and ArgoCD may yet apply it");
+        }
+        if (last.set_at.is_some() || committed) && self.target.rollback {
             let standing = self.history.standing(&self.target.name).await?;
             match standing.rollouts.way_back(&log.last().image, log.last().previous_image.as_deref()) {
                 Some(image) => {

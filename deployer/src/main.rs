@@ -7,8 +7,10 @@ mod cluster;
 mod config;
 mod diagnosis;
 mod executor;
+mod git;
 mod history;
 mod judge;
+mod kustomization;
 mod managers;
 mod metrics;
 mod observed;
@@ -38,6 +40,6 @@ fn main() -> ExitCode {
         Some(Command::Provision(args)) => {
             runtime::process::run_command("deployer", cli.common, |bus| app::provision(bus, targets, args))
         }
-        None => runtime::process::run("deployer", cli.common, |process| app::run(targets, cli.gateway_url, process)),
+        None => runtime::process::run("deployer", cli.common, |process| app::run(targets, cli.settings, process)),
     }
 }

@@ -1,5 +1,7 @@
 //! `TARGETS_FILE`: the Deployments that get builds. What is wrong in it is told with its line and column.
 
+mod gitops;
+
 use std::time::Duration;
 
 use events::{FreezeWindow, ImageReference, TargetName, TargetState};
@@ -8,6 +10,8 @@ use planning::Policy;
 use runtime::config::duration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_saphyr::Spanned;
+
+pub(crate) use gitops::Gitops;
 
 /// A Deployment that gets builds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -45,6 +49,9 @@ pub(crate) struct Target {
     /// The Argo Application that has to agree.
     #[serde(default)]
     pub(crate) argocd: Option<Argocd>,
+    /// The branch to which the image is committed, for `ArgoCD` to set it. Without it, we set it.
+    #[serde(default)]
+    pub(crate) gitops: Option<Gitops>,
 }
 
 impl Target {
@@ -125,6 +132,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Target>, String> {
         let target = &target.value;
         if earlier.iter().any(|other| other.value.name == target.name) {
             return Err(format!("{at}: two targets are called {}", target.name));
+        }
+        if let Some(gitops) = &target.gitops {
+            gitops.check(target.argocd.is_some()).map_err(|error| format!("{at}: {error}"))?;
         }
         let place = |target: &Target| (target.namespace.clone(), target.deployment.clone(), target.container.clone());
         if let Some(other) = earlier.iter().find(|other| place(&other.value) == place(target)) {

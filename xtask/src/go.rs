@@ -35,18 +35,24 @@ const JAEGER_LDFLAGS: &str = "-s -w -X github.com/jaegertracing/jaeger/internal/
 /// Without this, it does not know its version.
 const REGISTRY_LDFLAGS: &str = "-s -w -X github.com/distribution/distribution/v3/version.version=v3.0.0";
 
+/// Without this, they do not know their versions.
+const NATS_LDFLAGS: [&str; 2] = [
+    "github.com/nats-io/natscli/nats=-s -w -X main.version=0.5.0",
+    "github.com/nats-io/prometheus-nats-exporter=-s -w -X main.version=0.20.1",
+];
+
 /// Builds all of `tools/cluster`, since they share most of what they are made of.
 pub(crate) fn install_cluster(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say(
         "Kubernetes control plane: building etcd, API server, controllers, scheduler and KWOK; the first time takes some minutes …",
     );
-    install("cluster", LDFLAGS, tools, folder).context("the control plane was not built")
+    install("cluster", &[LDFLAGS], tools, folder).context("the control plane was not built")
 }
 
 /// Builds `ArgoCD`, and puts the definitions of its resources beside it.
 pub(crate) fn install_argocd(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("ArgoCD: building; the first time takes some minutes …");
-    install("argocd", ARGOCD_LDFLAGS, tools, folder).context("ArgoCD was not built")?;
+    install("argocd", &[ARGOCD_LDFLAGS], tools, folder).context("ArgoCD was not built")?;
     let mut list = command("go", ["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-cd/v3"]);
     list.current_dir(testbed::workspace_folder().join("tools/argocd")).env("GOFLAGS", "-mod=readonly");
     let module = output(list)?;
@@ -62,22 +68,28 @@ pub(crate) fn install_argocd(tools: &[Tool], folder: &Path) -> anyhow::Result<()
 /// Builds kustomize, which `ArgoCD` calls.
 pub(crate) fn install_kustomize(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("kustomize: building …");
-    install("kustomize", KUSTOMIZE_LDFLAGS, tools, folder).context("kustomize was not built")
+    install("kustomize", &[KUSTOMIZE_LDFLAGS], tools, folder).context("kustomize was not built")
+}
+
+/// Builds the command line of NATS, and the exporter that stands beside each server.
+pub(crate) fn install_nats(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+    say("NATS' command line and exporter: building …");
+    install("nats", &NATS_LDFLAGS, tools, folder).context("NATS' command line and exporter were not built")
 }
 
 /// Builds Jaeger.
 pub(crate) fn install_jaeger(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("Jaeger: building; the first time takes some minutes …");
-    install("jaeger", JAEGER_LDFLAGS, tools, folder).context("Jaeger was not built")
+    install("jaeger", &[JAEGER_LDFLAGS], tools, folder).context("Jaeger was not built")
 }
 
 /// Builds an image registry.
 pub(crate) fn install_registry(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("image registry: building; the first time takes some minutes …");
-    install("registry", REGISTRY_LDFLAGS, tools, folder).context("the image registry was not built")
+    install("registry", &[REGISTRY_LDFLAGS], tools, folder).context("the image registry was not built")
 }
 
-fn install(module: &str, ldflags: &str, tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
+fn install(module: &str, ldflags: &[&str], tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     ensure!(on_path("go").is_some(), "Go 1.26 or newer has to be on the PATH, to build what comes as source");
     let work = folder.join(".go");
     let _ = fs::remove_dir_all(&work);
@@ -92,9 +104,9 @@ fn install(module: &str, ldflags: &str, tools: &[Tool], folder: &Path) -> anyhow
     result.context("Go's package proxy has to be reached; run it again then")
 }
 
-fn build(module: &str, ldflags: &str, work: &Path) -> anyhow::Result<()> {
+fn build(module: &str, ldflags: &[&str], work: &Path) -> anyhow::Result<()> {
     let mut go = Command::new("go");
-    go.args(["install", "-v", "-trimpath", "-ldflags", ldflags, "tool"]);
+    go.args(["install", "-v", "-trimpath"]).args(ldflags.iter().flat_map(|flags| ["-ldflags", flags])).arg("tool");
     go.current_dir(testbed::workspace_folder().join("tools").join(module));
     go.env("GOBIN", work.canonicalize()?).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
     let mut child = go.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().context("cannot run go")?;

@@ -1,12 +1,9 @@
 //! Programs that come as npm packages, and the Node.js that runs them.
 
-use std::{
-    env, fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
 use anyhow::Context;
+use testbed::{path_with, workspace_folder};
 
 use crate::{
     run::{command, output, say},
@@ -24,7 +21,7 @@ pub(crate) fn install(name: &str, folder: &Path) -> anyhow::Result<()> {
     wheels::install_programs("nodejs", folder)?;
     link(Path::new(NODE), &folder.join("node"))?;
 
-    let pins = testbed::workspace_folder().join("tools").join(name);
+    let pins = workspace_folder().join("tools").join(name);
     let packages = format!("{name}-packages");
     let (place, work, program) = (folder.join(&packages), folder.join(format!(".{packages}")), folder.join(name));
     let same = |installed: Vec<u8>| fs::read(pins.join(LOCK)).is_ok_and(|wanted| wanted == installed);
@@ -40,7 +37,7 @@ pub(crate) fn install(name: &str, folder: &Path) -> anyhow::Result<()> {
     let mut npm = command(&folder.join("node").to_string_lossy(), [folder.join(NPM)]);
     // The optional ones are compiled, for clouds and keychains.
     npm.args(["ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"]).current_dir(&work);
-    npm.env("PATH", with_ours(folder)?);
+    npm.env("PATH", path_with(&[folder.to_owned()]));
     output(npm).context("npm's registry has to be reached; run it again then")?;
     let _ = fs::remove_dir_all(&place);
     fs::rename(&work, &place).with_context(|| format!("cannot put {} into place", place.display()))?;
@@ -50,12 +47,4 @@ pub(crate) fn install(name: &str, folder: &Path) -> anyhow::Result<()> {
 fn link(to: &Path, from: &Path) -> anyhow::Result<()> {
     let _ = fs::remove_file(from);
     symlink(to, from).with_context(|| format!("cannot make {}", from.display()))
-}
-
-/// `PATH` with the tools in front.
-#[expect(clippy::disallowed_methods, reason = "npm starts what else it needs by its name")]
-fn with_ours(folder: &Path) -> anyhow::Result<std::ffi::OsString> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::iter::once(folder.to_owned()).chain(env::split_paths(&path)).collect();
-    Ok(env::join_paths(folders)?)
 }

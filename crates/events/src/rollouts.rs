@@ -187,6 +187,9 @@ pub struct RolloutChanged {
     /// When it fails if it is not done by then. Set once, when the image is about to be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<DateTime<Utc>>,
+    /// The commit that asks `ArgoCD` for the image, where it is set so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// The Deployment's generation that our write made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
@@ -235,6 +238,7 @@ impl RolloutChanged {
             previous_image: None,
             started_at: at,
             deadline_at: None,
+            revision: None,
             generation: None,
             set_at: None,
             progress: None,

@@ -11,10 +11,13 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use crate::{Cluster, Server, Spec, find_tool, free_port, tools_folder, within};
+use crate::{Cluster, Scratch, Server, Spec, find_tool, free_port, path_with, tools_folder, within};
 
 /// The branch that Applications follow.
 const BRANCH: &str = "gitops-staging";
+
+/// How often a push is tried while others push too.
+const TRIES: u32 = 20;
 
 /// `ArgoCD`, in the namespace `argocd`.
 #[derive(Debug)]
@@ -93,14 +96,67 @@ impl ArgoCd {
     /// # Errors
     /// git fails.
     pub fn commit(&self, repository: &str, manifest: &str) -> anyhow::Result<()> {
-        let folder = self.repository(repository);
-        fs::create_dir_all(folder.join("k8s"))?;
-        if !folder.join(".git").exists() {
-            git(&folder, &["init", "--quiet", "--initial-branch", BRANCH])?;
+        self.commit_files(repository, &[("k8s/app.yaml", manifest)])
+    }
+
+    /// Commits files to the repository of that name, and makes it if need be.
+    ///
+    /// # Errors
+    /// git fails.
+    pub fn commit_files(&self, repository: &str, files: &[(&str, &str)]) -> anyhow::Result<()> {
+        let bare = self.repository(repository);
+        if !bare.exists() {
+            fs::create_dir_all(&bare)?;
+            git(&bare, &["init", "--quiet", "--bare", "--initial-branch", BRANCH])?;
         }
-        fs::write(folder.join("k8s/app.yaml"), manifest)?;
-        git(&folder, &["add", "."])?;
-        git(&folder, &["commit", "--quiet", "--message", "the application"])
+        self.edit(repository, "the application", |clone| {
+            for (path, text) in files {
+                let path = clone.join(path);
+                fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+                fs::write(path, text)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Changes files as a person does: in a clone, which is pushed then. Whoever was faster is kept: it is done again, upon theirs.
+    ///
+    /// # Errors
+    /// git fails, or others keep being faster.
+    pub fn edit(
+        &self,
+        repository: &str,
+        message: &str,
+        change: impl Fn(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let bare = self.repository(repository);
+        let mut pushed = Ok(String::new());
+        for _ in 0..TRIES {
+            let scratch = Scratch::new()?;
+            let clone = scratch.folder("clone")?;
+            git(&clone, &["clone", "--quiet", &bare.to_string_lossy(), "."])?;
+            change(&clone)?;
+            git(&clone, &["add", "."])?;
+            git(&clone, &["commit", "--quiet", "--message", message])?;
+            pushed = git(&clone, &["push", "--quiet", "origin", &format!("HEAD:{BRANCH}")]);
+            if pushed.is_ok() {
+                break;
+            }
+        }
+        pushed.map(|_| ())
+    }
+
+    /// Where the repositories are.
+    pub fn repositories(&self) -> PathBuf {
+        self.folder.join("git")
+    }
+
+    /// Runs git in the repository of that name, and gives what it says.
+    ///
+    /// # Errors
+    /// git fails.
+    pub fn git(&self, repository: &str, args: &[&str]) -> anyhow::Result<String> {
+        git(&self.repository(repository), args)
     }
 
     /// An Application for such a repository, into a namespace, synchronised by itself. `spec` is merged into its own.
@@ -140,7 +196,7 @@ impl ArgoCd {
     }
 
     fn repository(&self, name: &str) -> PathBuf {
-        self.folder.join("git").join(name)
+        self.repositories().join(name)
     }
 }
 
@@ -149,7 +205,9 @@ fn part(name: &str, folder: &Path, cluster: &Cluster) -> anyhow::Result<Spec> {
     let program = folder.join(name);
     let _ = fs::remove_file(&program);
     symlink(find_tool("argocd")?, &program)?;
-    let spec = Spec::new(name, program, folder).env("KUBECONFIG", cluster.kubeconfig());
+    // kustomize is among the tools too.
+    let path = path_with(&[tools_folder()]);
+    let spec = Spec::new(name, program, folder).env("KUBECONFIG", cluster.kubeconfig()).env("PATH", path);
     // Its own places would be those of its image.
     let spec = spec
         .env("ARGOCD_FAKE_IN_CLUSTER", "true")
@@ -185,11 +243,11 @@ fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
 }
 
 /// Runs git without the caller's own configuration.
-fn git(folder: &Path, args: &[&str]) -> anyhow::Result<()> {
+fn git(folder: &Path, args: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new("git");
     command.args(["-c", "user.name=testbed", "-c", "user.email=testbed@localhost", "-c", "commit.gpgsign=false"]);
     command.args(args).current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
     let output = command.output().context("git has to be on the PATH")?;
     ensure!(output.status.success(), "git {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }

@@ -114,7 +114,11 @@ pub fn deployer_spec(folder: &Path, nats_url: &str, kubeconfig: &Path, targets: 
     let file = folder.join("targets.yaml");
     fs::write(&file, targets)?;
     let spec = Service::spec("deployer", folder)?;
-    Ok(spec.env("NATS_URL", nats_url).env("KUBECONFIG", kubeconfig).env("TARGETS_FILE", file))
+    Ok(spec
+        .env("NATS_URL", nats_url)
+        .env("KUBECONFIG", kubeconfig)
+        .env("TARGETS_FILE", file)
+        .env("GITOPS_FOLDER", folder.join("gitops")))
 }
 
 /// Provisions what a service needs, starts it, and waits until it is ready.

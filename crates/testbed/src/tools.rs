@@ -1,6 +1,9 @@
 //! Where the real servers' programs are. `cargo xtask tools` puts them there.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 /// A program is not there.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,8 +39,22 @@ pub fn find_tool(name: &str) -> Result<PathBuf, MissingTool> {
 }
 
 /// The first program of that name on the PATH.
-#[expect(clippy::disallowed_methods, reason = "PATH is what is asked for")]
 pub fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
+    std::env::split_paths(&path()).map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// A PATH on which programs are looked for in these folders first. None may have a colon in its name.
+pub fn path_with(folders: &[PathBuf]) -> OsString {
+    let mut all = OsString::new();
+    for folder in folders {
+        all.push(folder);
+        all.push(":");
+    }
+    all.push(path());
+    all
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
 }

@@ -175,7 +175,7 @@ impl Executor {
                     Observed::Found(deployment) => who_set_image(deployment, container, FIELD_MANAGER),
                     Observed::Missing | Observed::Unknown => None,
                 };
-                End::Replaced(diagnosis::replaced(&image, by.as_deref(), container))
+                End::Replaced(diagnosis::replaced(&image, by.as_deref(), &self.target))
             }
         };
         Ok(Look::Ended(end, seen))

@@ -7,10 +7,16 @@ use runtime::bus::Failure;
 use tokio::time::{Instant, sleep};
 
 use super::{Executor, Seen};
-use crate::{argocd::Gate, cluster::RequestError, diagnosis, rollout_log::RolloutLog, targets::Argocd};
+use crate::{
+    argocd::{Application, Gate, short},
+    cluster::RequestError,
+    diagnosis,
+    rollout_log::RolloutLog,
+    targets::Argocd,
+};
 
 /// How often `ArgoCD` is asked to look again while its word is older than our write.
-const REFRESH_EVERY: Duration = Duration::from_secs(2);
+pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(2);
 
 impl Executor {
     /// Asks the new version who it is.
@@ -65,7 +71,11 @@ impl Executor {
         let mut asked: Option<Instant> = None;
         let mut degraded: Option<Instant> = None;
         loop {
-            let gate = seen.borrow_and_update().as_ref().map(|application| application.gate(&last.image, Some(since)));
+            let application = seen.borrow_and_update().clone();
+            let gate = match application.as_ref().map(|application| application.gate(&last.image, Some(since))) {
+                Some(Gate::Open) => Some(self.at_commit(log, application.as_ref()).await),
+                other => other,
+            };
             if !matches!(gate, Some(Gate::Degraded(_))) {
                 degraded = None;
             }
@@ -103,8 +113,18 @@ impl Executor {
         }
     }
 
+    /// Where a commit asks for the image, what `ArgoCD` agrees with has to be that commit, or one upon it.
+    async fn at_commit(&self, log: &RolloutLog, application: Option<&Application>) -> Gate {
+        let (Some(gitops), Some(revision)) = (&self.target.gitops, &log.last().revision) else { return Gate::Open };
+        let at = application.and_then(Application::synced_revision);
+        if self.any_contains(gitops, at.into_iter(), revision).await {
+            return Gate::Open;
+        }
+        Gate::Stale(format!("it is at {}, which is not upon commit {}", at.map_or("no commit", short), short(revision)))
+    }
+
     /// Asks `ArgoCD` to look. It looks by itself too, only later.
-    async fn refresh(&self, namespace: &str, name: &str) {
+    pub(super) async fn refresh(&self, namespace: &str, name: &str) {
         match self.cluster.refresh_application(namespace, name).await {
             Ok(()) => {}
             Err(RequestError::Refused { message, .. }) => {

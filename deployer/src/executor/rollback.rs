@@ -1,11 +1,12 @@
 //! The way back of a rollout that failed.
 
 use chrono::Utc;
-use events::{Diagnosis, Rollback, RolloutState};
+use events::{Diagnosis, Rollback, RolloutChanged, RolloutState};
 use runtime::bus::Failure;
 
 use super::{
     Executor, PAUSE, Seen,
+    commit::Wanted,
     follow::End,
     set::{Written, without_managers},
 };
@@ -16,6 +17,7 @@ use crate::{
     managers::who_set_image,
     progress::{Expectation, image_of, same_image},
     rollout_log::RolloutLog,
+    targets::{Argocd, Gitops},
 };
 
 impl Executor {
@@ -99,9 +101,37 @@ impl Executor {
         .await
     }
 
+    /// Commits the tag before ours, and waits until `ArgoCD` has set it.
+    async fn commit_back(
+        &self,
+        last: &RolloutChanged,
+        back: &Rollback,
+        gitops: &Gitops,
+        argocd: &Argocd,
+    ) -> Result<Result<Written, Diagnosis>, Failure> {
+        let wanted = Wanted {
+            image: &back.image,
+            title: format!("Take {} back to {}, since {} failed", self.target.name, back.image, last.image),
+            trailer: format!("Rollback: {}.{}", self.target.name, last.build_id),
+            instead_of: Some(&last.image),
+        };
+        let applied = match self.commit(gitops, &wanted, back.deadline_at).await? {
+            Ok(revision) => self.await_applied(gitops, argocd, &back.image, &revision, back.deadline_at).await?,
+            Err(end) => Err(end),
+        };
+        Ok(applied.map_err(|end| match end {
+            End::Failed(diagnosis) | End::Replaced(diagnosis) => diagnosis,
+            // Nothing of the two ends so.
+            End::Complete(detail) => diagnosis::simple("Complete", detail),
+        }))
+    }
+
     /// Sets the image before ours. The generation that has it then, and when it was written.
     async fn set_back(&self, log: &RolloutLog, back: &Rollback) -> Result<Result<Written, Diagnosis>, Failure> {
         let last = log.last();
+        if let (Some(gitops), Some(argocd)) = (&self.target.gitops, &self.target.argocd) {
+            return self.commit_back(last, back, gitops, argocd).await;
+        }
         let because = format!("{}, back from {} which failed (build {})", back.image, last.image, last.build_id);
         loop {
             let read = match self.insist(|| self.cluster.get(&self.target)).await? {
@@ -117,7 +147,7 @@ impl Executor {
             }
             if !same_image(current, &last.image) {
                 let by = who_set_image(&read, &self.target.container, FIELD_MANAGER);
-                return Ok(Err(diagnosis::replaced(current, by.as_deref(), &self.target.container)));
+                return Ok(Err(diagnosis::replaced(current, by.as_deref(), &self.target)));
             }
             let (read, _) = without_managers(read);
             match self.write_image(&read, &back.image, &because).await? {

@@ -35,6 +35,9 @@ impl Executor {
                 Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
             }
         }
+        if let (Some(gitops), Some(argocd)) = (&self.target.gitops, &self.target.argocd) {
+            return self.set_by_commit(log, gitops, argocd).await;
+        }
         loop {
             let read = match self.insist(|| self.cluster.get(&self.target)).await? {
                 Ok(Some(read)) => read,
@@ -101,7 +104,7 @@ impl Executor {
     }
 
     /// Before the image is set: what stood there, and until when the rollout may take.
-    async fn note_patching(&self, log: &mut RolloutLog, current: &str) -> Result<(), Failure> {
+    pub(super) async fn note_patching(&self, log: &mut RolloutLog, current: &str) -> Result<(), Failure> {
         let last = log.last();
         let ours = same_image(current, &last.image);
         // Interrupted after the write, the image before it is in the log and no longer in the cluster.
@@ -132,7 +135,7 @@ pub(super) fn without_managers(read: Arc<Deployment>) -> (Deployment, Option<Dat
     (read, written)
 }
 
-async fn note_progressing(
+pub(super) async fn note_progressing(
     log: &mut RolloutLog,
     generation: Option<i64>,
     set_at: Option<DateTime<Utc>>,

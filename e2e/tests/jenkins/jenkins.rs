@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use testbed::{find_tool, tools_folder, workspace_folder};
+use testbed::{find_tool, path_with, tools_folder, workspace_folder};
 use tokio::process::Command;
 
 /// What belongs to this test.
@@ -60,11 +60,8 @@ impl Ended {
 }
 
 /// `PATH` with our stand-ins and tools in front.
-#[expect(clippy::disallowed_methods, reason = "an agent has the tools of this machine")]
 pub(crate) fn path() -> OsString {
-    let mut folders = vec![here().join("stand_ins"), tools_folder()];
-    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    std::env::join_paths(folders).unwrap()
+    path_with(&[here().join("stand_ins"), tools_folder()])
 }
 
 /// Runs a build to its end.

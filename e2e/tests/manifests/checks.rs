@@ -11,10 +11,11 @@ use crate::installed::NAMESPACE;
 const NAME: &str = "app.kubernetes.io/name";
 
 /// Our images, and the program in each.
-pub(crate) const OURS: [(&str, &str); 3] = [
+pub(crate) const OURS: [(&str, &str); 4] = [
     ("mastereflex123/portfolio", "gateway"),
     ("mastereflex123/portfolio-contact-worker", "contact-worker"),
     ("mastereflex123/portfolio-deployer", "deployer"),
+    ("mastereflex123/portfolio-deployer-git", "deployer"),
 ];
 
 pub(crate) fn list(value: &Value) -> &[Value] {
@@ -45,7 +46,7 @@ pub(crate) fn images_are_pinned(objects: &[Value]) {
 /// Each of our processes is given no variable that it does not know.
 pub(crate) fn variables_are_known(objects: &[Value]) {
     for container in containers(objects) {
-        let repository = text(&container["image"]).rsplit_once(':').unwrap().0;
+        let repository = text(&container["image"]).rsplit_once(':').unwrap().0.trim_start_matches("docker.io/");
         let Some((_, service)) = OURS.iter().find(|(image, _)| *image == repository) else { continue };
         let help: String = [&["--help"][..], &["provision", "--help"]].map(|args| help(service, args)).concat();
         for variable in variables(objects, container) {

@@ -20,13 +20,18 @@ pub(crate) struct Installed {
 impl Installed {
     /// Applies it to a new control plane.
     pub(crate) async fn start(overlay: &str) -> Self {
+        let mut installed = Self::empty().await;
+        installed.folder = workspace_folder().join(overlay).display().to_string();
+        installed.apply().await;
+        installed
+    }
+
+    /// A new control plane, with nothing of ours yet.
+    pub(crate) async fn empty() -> Self {
         let scratch = Scratch::new().unwrap();
         let cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
         cluster.apply(&volumes()).await.unwrap();
-        let folder = workspace_folder().join(overlay).display().to_string();
-        let installed = Self { cluster, folder, scratch };
-        installed.apply().await;
-        installed
+        Self { cluster, folder: String::new(), scratch }
     }
 
     /// Applies it, and gives what kubectl says of each object.

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod applications;
 mod checks;
 mod installed;
 mod network;
@@ -13,10 +14,11 @@ mod pods;
 mod processes;
 mod rights;
 
+use applications::Delivered;
 use installed::{Installed, NAMESPACE};
 
-/// What ArgoCD reads, a laptop's, and one for life.
-const OVERLAYS: [&str; 3] = ["k8s", "k8s/overlays/kind", "k8s/overlays/production"];
+/// What ArgoCD reads, a laptop's, one for life, and one where git decides.
+const OVERLAYS: [&str; 4] = ["k8s", "k8s/overlays/kind", "k8s/overlays/production", "k8s/overlays/gitops"];
 
 /// kubectl sends some of these each time, whatever is there, and says so. The API server changes nothing.
 const ALWAYS_SENT: [&str; 2] = ["poddisruptionbudget.policy/", "statefulset.apps/"];
@@ -65,4 +67,19 @@ async fn whoever_asks_for_more_than_is_written_down_is_refused() {
     let pod = ["--namespace", NAMESPACE, "run", "root", "--image=x/root:v1-abc1234"];
     let error = installed.cluster.kubectl(&pod).await.unwrap_err().to_string();
     assert!(error.contains("violates PodSecurity \"restricted:latest\""), "{error}");
+}
+
+#[tokio::test]
+async fn argocd_keeps_what_the_deployer_patches_and_applies_what_it_commits() {
+    let delivered = Delivered::start().await;
+    delivered.apply("argocd").await;
+    let deployer = delivered.deployer("live", "k8s/config/targets.yaml").await;
+    delivered.keeps_a_live_patch().await;
+    delivered.undoes_it_without_our_settings().await;
+    drop(deployer);
+
+    delivered.apply("k8s/overlays/gitops/application").await;
+    let _deployer = delivered.deployer("gitops", "k8s/overlays/gitops/targets.yaml").await;
+    delivered.deploys_commits().await;
+    delivered.commits_the_way_back().await;
 }

@@ -4,13 +4,13 @@
 //! What differs is where things are: addresses (`network`), folders (`pods`), and that the deployer signs in to the API server
 //! with a file in place of what a kubelet would put into its pod.
 
-use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
 
 use axum::{Json, Router, routing::get};
 use bson::{Document, doc};
 use mongodb::Database;
 use serde_json::{Value, json};
-use testbed::{Fate, Server, Spec, eventually, free_port, http::Client, tools_folder, workspace_folder};
+use testbed::{Fate, Server, Spec, eventually, free_port, http::Client, path_with, tools_folder, workspace_folder};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -227,15 +227,7 @@ fn without_sleep(spec: Spec) -> Spec {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("sleep"), "#!/bin/sh\n").unwrap();
     fs::set_permissions(folder.join("sleep"), fs::Permissions::from_mode(0o755)).unwrap();
-    spec.env("PATH", path_with(vec![folder, tools_folder()]))
-}
-
-/// Where scripts look for programs: in these folders first.
-#[expect(clippy::disallowed_methods, reason = "the other programs are on our own PATH")]
-fn path_with(mut folders: Vec<PathBuf>) -> OsString {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    folders.extend(std::env::split_paths(&path));
-    std::env::join_paths(folders).unwrap()
+    spec.env("PATH", path_with(&[folder, tools_folder()]))
 }
 
 fn names(containers: &Value) -> impl Iterator<Item = &str> {
@@ -249,7 +241,7 @@ fn secrets_folder(installed: &Installed) -> PathBuf {
 /// Makes the Secrets as `docs/install.md` says, and gives them as the API server has them.
 async fn make_secrets(installed: &Installed) -> Vec<Value> {
     let mut make = Command::new(workspace_folder().join("k8s/make-secrets"));
-    make.arg(secrets_folder(installed)).env("PATH", path_with(vec![tools_folder()])).env("KUBERC", "off");
+    make.arg(secrets_folder(installed)).env("PATH", path_with(&[tools_folder()])).env("KUBERC", "off");
     let output = make.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     installed.cluster.apply(str::from_utf8(&output.stdout).unwrap()).await.unwrap();

@@ -40,6 +40,12 @@ pub(crate) async fn are_as_listed(installed: &Installed) {
     }
 }
 
+/// A text without the lines that begin so.
+pub(crate) fn lines_without(text: &str, starts: &[&str]) -> String {
+    let stays = |line: &&str| !starts.iter().any(|start| line.trim().starts_with(start));
+    text.split_inclusive('\n').filter(stays).collect()
+}
+
 /// Without the heading, and in an order and a width of our own: kubectl's depend on what else there is.
 fn lines(list: &str) -> String {
     let lines: BTreeSet<_> =
@@ -52,7 +58,7 @@ pub(crate) async fn of_the_deployer_suffice(installed: &Installed) {
     let kubeconfig = installed.sign_in_as("deployer").await;
     // No container runs here that a smoke test could ask.
     let targets = fs::read_to_string(workspace_folder().join("k8s/overlays/kind/targets.yaml")).unwrap();
-    let targets: String = targets.split_inclusive('\n').filter(|line| !line.trim().starts_with("smoke:")).collect();
+    let targets = lines_without(&targets, &["smoke:"]);
 
     let nats = Nats::start(&installed.scratch.folder("nats").unwrap()).await.unwrap();
     let gateway = Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();

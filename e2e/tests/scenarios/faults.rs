@@ -153,7 +153,7 @@ pub(crate) fn cases() -> Vec<Case> {
             scene.kubectl(&role).await.unwrap();
             scene.kubectl(&["create", "rolebinding", "deployer", "--role=deployer", "--user=deployer"]).await.unwrap();
             let scratch = Scratch::new().unwrap();
-            let targets = format!("targets:\n{}", scene.case.target(""));
+            let targets = format!("targets:\n{}", scene.case.target("", ""));
             let bus = Bus::start(&scratch, cluster.deployer_kubeconfig().to_owned(), &targets, 1).await;
             let build = scene.post_to(&bus.gateway.ci(), &Fate::SlowlyReady.tag(2)).await;
             let watched = build.watched().await;
@@ -172,7 +172,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 let bus = Bus::start(
                     &scratch,
                     cluster.kubeconfig().to_owned(),
-                    &format!("targets:\n{}", scene.case.target("")),
+                    &format!("targets:\n{}", scene.case.target("", "")),
                     1,
                 )
                 .await;

@@ -9,6 +9,7 @@ mod argocd;
 mod deployments;
 mod faults;
 mod gates;
+mod gitops;
 mod pods;
 mod queue;
 mod scene;
@@ -33,8 +34,16 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let cases = [pods::cases(), deployments::cases(), queue::cases(), gates::cases(), argocd::cases(), faults::cases()]
-        .concat();
+    let cases = [
+        pods::cases(),
+        deployments::cases(),
+        queue::cases(),
+        gates::cases(),
+        argocd::cases(),
+        gitops::cases(),
+        faults::cases(),
+    ]
+    .concat();
     let world = Arc::new(World::new(&cases));
     // The last ones take longest.
     let trials = cases.iter().rev().cloned().map(|case| {

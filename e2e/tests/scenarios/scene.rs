@@ -80,12 +80,13 @@ impl Case {
     }
 
     /// Its line in `TARGETS_FILE`.
-    pub(crate) fn target(&self, smoke: &str) -> String {
+    pub(crate) fn target(&self, smoke: &str, git: &str) -> String {
         let Self { name, settings, .. } = self;
-        let settings = settings.replace("SMOKE", &format!("\"{smoke}/{name}\"")).replace("NAME", name);
+        let settings = settings.replace("SMOKE", &format!("\"{smoke}/{name}\""));
+        let settings = settings.replace("GIT", &format!("\"{git}/{name}\"")).replace("NAME", name);
         format!(
             "  - {{ name: {name}, image: x/{name}, namespace: {name}, deployment: app, container: app, {settings} }}\n{}",
-            self.beside
+            self.beside.replace("GIT", &format!("\"{git}/{name}\""))
         )
     }
 
@@ -210,7 +211,8 @@ impl Scene {
     /// A bus of its own, with so many deployers, in a scratch folder.
     pub(crate) async fn own_bus(&self, scratch: &Scratch, deployers: usize) -> Bus {
         let shared = self.world.shared().await;
-        let targets = format!("targets:\n{}", self.case.target(&shared.smoke.url));
+        let git = format!("file://{}", shared.argocd.repositories().display());
+        let targets = format!("targets:\n{}", self.case.target(&shared.smoke.url, &git));
         Bus::start(scratch, shared.cluster.kubeconfig().to_owned(), &targets, deployers).await
     }
 }

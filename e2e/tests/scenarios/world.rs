@@ -49,7 +49,8 @@ impl Bus {
 
 impl World {
     pub(crate) fn new(cases: &[Case]) -> Self {
-        let targets = cases.iter().filter(|case| !case.own_bus).map(|case| case.target("{{smoke}}")).collect();
+        let targets =
+            cases.iter().filter(|case| !case.own_bus).map(|case| case.target("{{smoke}}", "{{git}}")).collect();
         Self { targets, shared: OnceCell::new(), rows: Mutex::default() }
     }
 
@@ -60,7 +61,9 @@ impl World {
                 let smoke = Smoke::start().await;
                 let cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
                 let argocd = ArgoCd::start(&scratch.folder("argocd").unwrap(), &cluster).await.unwrap();
-                let targets = format!("targets:\n{}", self.targets.replace("{{smoke}}", &smoke.url));
+                let git = format!("file://{}", argocd.repositories().display());
+                let targets = self.targets.replace("{{smoke}}", &smoke.url).replace("{{git}}", &git);
+                let targets = format!("targets:\n{targets}");
                 let bus = Bus::start(&scratch, cluster.kubeconfig().to_owned(), &targets, 1).await;
                 Shared { argocd, cluster, bus, smoke, _scratch: scratch }
             })
