@@ -20,8 +20,7 @@ pub(crate) struct Installed {
 impl Installed {
     /// Applies it to a new control plane.
     pub(crate) async fn start(overlay: &str) -> Self {
-        let mut installed = Self::empty().await;
-        installed.folder = workspace_folder().join(overlay).display().to_string();
+        let installed = Self::empty().await.with_folder(overlay);
         installed.apply().await;
         installed
     }
@@ -32,6 +31,12 @@ impl Installed {
         let cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
         cluster.apply(&volumes()).await.unwrap();
         Self { cluster, folder: String::new(), scratch }
+    }
+
+    /// The same, with what an overlay asks for, which may have been applied.
+    pub(crate) fn with_folder(mut self, overlay: &str) -> Self {
+        self.folder = workspace_folder().join(overlay).display().to_string();
+        self
     }
 
     /// Applies it, and gives what kubectl says of each object.

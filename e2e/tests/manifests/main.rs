@@ -7,7 +7,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod applications;
+mod backups;
 mod checks;
+mod documented;
 mod installed;
 mod network;
 mod pods;
@@ -52,6 +54,11 @@ async fn with_what_the_manifests_give_them_the_processes_do_their_work() {
     for overlay in ["k8s/overlays/kind", "k8s/overlays/production"] {
         processes::do_their_work(overlay).await;
     }
+}
+
+#[tokio::test]
+async fn a_backup_is_restored_into_an_empty_system() {
+    backups::restore_everything().await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -178,6 +179,22 @@ impl<'a> Pod<'a> {
         spec
     }
 
+    /// A script of bash that runs a command in a container: with its environment, and with its folders in the command.
+    pub(crate) fn enter(&self, container: &str, path: &OsStr) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+        let mut variables = vec![quoted(&format!("PATH={}", path.display()))];
+        for (name, value) in self.environment(self.container(container)) {
+            variables.push(quoted(&format!("{name}={}", self.word_here(&value))));
+        }
+        let mounts = self.mounts.iter().rev().map(|(mount, folder)| {
+            format!("    {mount}/*) word={}${{word#{mount}}} ;;\n", quoted(&folder.display().to_string()))
+        });
+        let (variables, mounts) = (variables.join(" "), mounts.collect::<String>());
+        format!(
+            "words=()\nfor word; do\n  case $word in\n{mounts}  esac\n  words+=(\"$word\")\ndone\nexec env -i {variables} \"${{words[@]}}\"\n"
+        )
+    }
+
     /// The port here that stands for one of ours, by its name.
     pub(crate) fn port_here(&self, name: &str) -> u16 {
         self.network.port(&self.name, container_port(self.spec, name))
@@ -262,6 +279,11 @@ async fn finish(spec: Spec) {
 
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     list(&spec["initContainers"]).iter().chain(list(&spec["containers"]))
+}
+
+/// The names of the containers that last as long as their pod.
+pub(crate) fn container_names(spec: &Value) -> impl Iterator<Item = &str> {
+    list(&spec["containers"]).iter().map(|container| text(&container["name"]))
 }
 
 /// The mode of a volume's files.

@@ -43,11 +43,32 @@ const REFUSALS: [&str; 6] = [
 pub(crate) async fn do_their_work(overlay: &str) {
     let installed = Installed::start(overlay).await;
     installed.all_ready().await;
-    let objects = [installed.objects().await, make_secrets(&installed).await].concat();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    make_secrets(&installed).await;
+    with(&installed, async |system| {
+        system.start("nats").await;
+        system.start("mongodb-stateful").await;
+        // MongoDB's setup tries whether there is a user yet, and its shell asks for more than it may know.
+        let before = system.refusals();
+        system.run("provision").await;
+        system.start_services().await;
+        system.stores_a_contact().await;
+        system.rolls_out("mastereflex123/portfolio", 2).await;
+        system.rolls_out("mastereflex123/portfolio-contact-worker", 3).await;
+        let mut refusals = system.refusals();
+        refusals.retain(|line| !before.contains(line));
+        assert!(refusals.is_empty(), "{overlay}: {refusals:#?}");
+        system.users_of_mongodb_can_do_no_more().await;
+    })
+    .await;
+}
+
+/// Does something with the processes of an overlay, none of which runs at first and all of which are ended after it.
+pub(crate) async fn with(installed: &Installed, work: impl AsyncFnOnce(&mut System<'_>)) {
+    let objects = [installed.objects().await, secrets(installed).await].concat();
+    let health = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let elsewhere = vec![
         // The containers of a new version do not run here.
-        ("portfolio-service.oriyan-portfolio:80", listener.local_addr().unwrap().to_string()),
+        ("portfolio-service.oriyan-portfolio:80", health.local_addr().unwrap().to_string()),
         // Nobody takes traces.
         ("otel-collector.monitoring:4317", format!("127.0.0.1:{}", free_port())),
         // Where people reach the gateway: told, and not used.
@@ -56,34 +77,17 @@ pub(crate) async fn do_their_work(overlay: &str) {
     let network = Network::new(&objects, elsewhere);
     let pod = |(name, _): &(String, &Value)| Pod::new(&objects, &network, name, installed.scratch.path());
     let pods: Vec<_> = templates(&objects).iter().map(pod).collect();
-    let mut system = System { installed: &installed, network: &network, pods: &pods, running: Vec::new() };
-
-    system.start("nats").await;
-    system.start("mongodb-stateful").await;
-    // MongoDB's setup tries whether there is a user yet, and its shell asks for more than it may know.
-    let before = system.refusals();
-    system.run("provision").await;
-    for workload in ["oriyan-portfolio-app", "contact-worker", "deployer"] {
-        system.start(workload).await;
-    }
-    let gateway = system.gateway();
-    let app = Router::new().route("/health", get(move || health_of_the_new(gateway.clone())));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-
-    system.stores_a_contact().await;
-    system.rolls_out("mastereflex123/portfolio", 2).await;
-    system.rolls_out("mastereflex123/portfolio-contact-worker", 3).await;
-    let mut refusals = system.refusals();
-    refusals.retain(|line| !before.contains(line));
-    assert!(refusals.is_empty(), "{overlay}: {refusals:#?}");
-    system.users_of_mongodb_can_do_no_more().await;
+    let mut system = System { installed, network: &network, pods: &pods, running: Vec::new(), health: Some(health) };
+    work(&mut system).await;
 }
 
-struct System<'a> {
-    installed: &'a Installed,
-    network: &'a Network<'a>,
-    pods: &'a [Pod<'a>],
+pub(crate) struct System<'a> {
+    pub(crate) installed: &'a Installed,
+    pub(crate) network: &'a Network<'a>,
+    pub(crate) pods: &'a [Pod<'a>],
     running: Vec<Server>,
+    /// Where the smoke test asks.
+    health: Option<TcpListener>,
 }
 
 impl<'a> System<'a> {
@@ -95,7 +99,7 @@ impl<'a> System<'a> {
     }
 
     /// Runs the containers of a pod to their ends, one after the other.
-    async fn run(&self, workload: &str) {
+    pub(crate) async fn run(&self, workload: &str) {
         for pod in self.pods_of(workload) {
             for container in names(&pod.spec["initContainers"]).chain(names(&pod.spec["containers"])) {
                 pod.run(container).await;
@@ -104,7 +108,7 @@ impl<'a> System<'a> {
     }
 
     /// Starts all pods of a workload, and waits until their probes succeed.
-    async fn start(&mut self, workload: &str) {
+    pub(crate) async fn start(&mut self, workload: &str) {
         let (mut lasting, mut setups) = (Vec::new(), Vec::new());
         for pod in self.pods_of(workload) {
             for container in names(&pod.spec["initContainers"]) {
@@ -131,6 +135,24 @@ impl<'a> System<'a> {
         }
     }
 
+    /// Starts the three services, and what answers to the smoke test for a new version.
+    pub(crate) async fn start_services(&mut self) {
+        for workload in ["oriyan-portfolio-app", "contact-worker", "deployer"] {
+            self.start(workload).await;
+        }
+        let gateway = self.gateway();
+        let app = Router::new().route("/health", get(move || health_of_the_new(gateway.clone())));
+        let listener = self.health.take().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+    }
+
+    /// Ends the processes of a container of that name, as a pod's are ended.
+    pub(crate) async fn stop(&mut self, container: &str) {
+        for mut server in self.running.extract_if(.., |server| server.spec().name == container).collect::<Vec<_>>() {
+            server.stop(SETUP_LIMIT).await.unwrap();
+        }
+    }
+
     /// Whoever shall have a service account's token in its pod signs in with one.
     async fn signed_in(&self, pod: &Pod<'_>, spec: Spec) -> Spec {
         if pod.spec["automountServiceAccountToken"] == false {
@@ -147,37 +169,61 @@ impl<'a> System<'a> {
     }
 
     /// A client of the gateway, without a token.
-    fn gateway(&self) -> Client {
+    pub(crate) fn gateway(&self) -> Client {
         Client::new(&format!("http://127.0.0.1:{}", self.pods_of("oriyan-portfolio-app")[0].port_here("http")))
     }
 
     async fn stores_a_contact(&self) {
-        let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
+        let id = self.posts_a_contact("Ada").await;
+        self.has_stored(id).await;
+    }
+
+    /// Posts a contact, and gives its id.
+    pub(crate) async fn posts_a_contact(&self, name: &str) -> bson::Uuid {
+        let contact = json!({"name": name, "email": "ada@example.org", "message": "Hello"});
         let answer = self.gateway().post_json("/api/contact", &contact).await.unwrap();
         assert_eq!(answer.status, 202, "{}", answer.text());
-        let id = bson::Uuid::parse_str(answer.json()["id"].as_str().unwrap()).unwrap();
+        bson::Uuid::parse_str(answer.json()["id"].as_str().unwrap()).unwrap()
+    }
+
+    /// Waits until a contact is in MongoDB.
+    pub(crate) async fn has_stored(&self, id: bson::Uuid) {
         let contacts = self.mongodb(Some("admin")).await.collection::<Document>("contacts");
         eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? }).await;
     }
 
     async fn rolls_out(&self, repository: &str, number: u64) {
+        let id = self.posts_a_build(repository, number).await;
+        self.has_rolled_out(&id).await;
+    }
+
+    /// Posts a build, and gives its id.
+    pub(crate) async fn posts_a_build(&self, repository: &str, number: u64) -> String {
         let image = format!("{repository}:{}", Fate::Ready.tag(number));
         let build = json!({"job": "portfolio", "number": number, "status": "success", "image": image});
-        let token = fs::read_to_string(secrets_folder(self.installed).join("tokens/jenkins")).unwrap();
-        let ci = self.gateway().bearer(token.trim());
-        let answer = ci.post_json("/api/builds", &build).await.unwrap();
+        let answer = self.ci().post_json("/api/builds", &build).await.unwrap();
         assert_eq!(answer.status, 202, "{}", answer.text());
-        let path = format!("/api/builds/{}?wait=20s", answer.json()["id"].as_str().unwrap());
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits for the verdict of a build, which has to be a good one.
+    pub(crate) async fn has_rolled_out(&self, id: &str) {
+        let path = format!("/api/builds/{id}?wait=20s");
         let build = eventually("a verdict", || async {
-            let build = ci.get(&path).await.ok()?.json();
+            let build = self.ci().get(&path).await.ok()?.json();
             (build["terminal"] == true).then_some(build)
         })
         .await;
         assert_eq!(build["state"], "succeeded", "{build:#}");
     }
 
+    fn ci(&self) -> Client {
+        let token = fs::read_to_string(secrets_folder(self.installed).join("tokens/jenkins")).unwrap();
+        self.gateway().bearer(token.trim())
+    }
+
     /// MongoDB, as a user or as nobody.
-    async fn mongodb(&self, user: Option<&str>) -> Database {
+    pub(crate) async fn mongodb(&self, user: Option<&str>) -> Database {
         let password =
             |user: &str| fs::read_to_string(secrets_folder(self.installed).join("mongodb").join(user)).unwrap();
         let user = user.map(|user| format!("{user}:{}@", password(user).trim())).unwrap_or_default();
@@ -234,17 +280,21 @@ fn names(containers: &Value) -> impl Iterator<Item = &str> {
     list(containers).iter().map(|container| text(&container["name"]))
 }
 
-fn secrets_folder(installed: &Installed) -> PathBuf {
+pub(crate) fn secrets_folder(installed: &Installed) -> PathBuf {
     installed.scratch.path().join("secrets")
 }
 
-/// Makes the Secrets as `docs/install.md` says, and gives them as the API server has them.
-async fn make_secrets(installed: &Installed) -> Vec<Value> {
+/// Makes the Secrets as `docs/install.md` says.
+pub(crate) async fn make_secrets(installed: &Installed) {
     let mut make = Command::new(workspace_folder().join("k8s/make-secrets"));
     make.arg(secrets_folder(installed)).env("PATH", path_with(&[tools_folder()])).env("KUBERC", "off");
     let output = make.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     installed.cluster.apply(str::from_utf8(&output.stdout).unwrap()).await.unwrap();
+}
+
+/// The Secrets, as the API server has them.
+async fn secrets(installed: &Installed) -> Vec<Value> {
     let get = ["--namespace", NAMESPACE, "get", "secrets", "--output", "json"];
     let found: Value = serde_json::from_str(&installed.cluster.kubectl(&get).await.unwrap()).unwrap();
     list(&found["items"]).to_vec()
