@@ -31,16 +31,18 @@ COPY . .
 # Static: the image needs no libraries. glibc has answered names without plugins since 2.34, from /etc/hosts and DNS. The
 # other flag stores relocations in a tenth of the space; the program itself reads them, so no loader has to know them.
 ENV STATIC="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
-# Compiled into the program.
-ARG BUILD_VERSION
 
+# The version is compiled into the program. Not every builder hands a stage's ARG down to the next.
 FROM source AS build-contact-worker
+ARG BUILD_VERSION
 RUN cargo rustc --locked --release --package contact-worker -- $STATIC
 
 FROM source AS build-deployer
+ARG BUILD_VERSION
 RUN cargo rustc --locked --release --package deployer -- $STATIC
 
 FROM source AS build-gateway
+ARG BUILD_VERSION
 RUN cargo rustc --locked --release --package gateway -- $STATIC
 
 FROM source AS sbom
