@@ -9,6 +9,7 @@ use async_nats::{
 use bson::{Document, doc};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
+use testbed::workspace_folder;
 
 use crate::{
     documented::{Shell, blocks},
@@ -51,7 +52,8 @@ struct Waiting {
 }
 
 pub(crate) async fn restore_everything() {
-    let [sign_in, back_up, stores, restore, rest] = &blocks("docs/backup.md")[..] else {
+    let document = fs::read_to_string(workspace_folder().join("docs/backup.md")).unwrap();
+    let [sign_in, back_up, stores, restore, rest] = &blocks(&document)[..] else {
         panic!("docs/backup.md has other blocks of commands")
     };
     let before = Installed::start("k8s/overlays/kind").await;
@@ -157,7 +159,7 @@ async fn streams(system: &System<'_>) -> Vec<Stream> {
     streams
 }
 
-fn whole(message: StreamMessage) -> Message {
+fn whole(message: &StreamMessage) -> Message {
     let headers = message.headers.iter().map(|(name, values)| {
         let values = values.iter().map(|value| value.as_str().to_owned());
         (name.to_string(), values.collect())
@@ -179,7 +181,7 @@ async fn kept(stream: &Stream) -> Kept {
         let Ok(message) = stream.get_raw_message(sequence).await else { continue };
         // What has an end of its own may have come to it.
         if message.headers.get("Nats-TTL").is_none() {
-            messages.insert(sequence, whole(message));
+            messages.insert(sequence, whole(&message));
         }
     }
     let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();

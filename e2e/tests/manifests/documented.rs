@@ -15,9 +15,8 @@ use crate::{
     processes::{System, secrets_folder},
 };
 
-/// The blocks of commands of a document, in order.
-pub(crate) fn blocks(document: &str) -> Vec<String> {
-    let text = fs::read_to_string(workspace_folder().join(document)).unwrap();
+/// The blocks of commands of a document, or of a part of one, in order.
+pub(crate) fn blocks(text: &str) -> Vec<String> {
     let parts = text.split("```sh\n").skip(1);
     parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
 }
@@ -73,10 +72,11 @@ impl Shell {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// As [`Shell::run`], with the port here that stands for the bus.
+    /// As [`Shell::run`], with the ports here that stand for the bus and the gateway.
     pub(crate) fn run_in(&self, system: &System<'_>, commands: &str) -> String {
-        let here = format!("127.0.0.1:{}", system.network.port("nats-0", 4_222));
-        self.run(system.installed, &commands.replace("127.0.0.1:4222", &here))
+        let bus = format!("127.0.0.1:{}", system.network.port("nats-0", 4_222));
+        let gateway = format!("127.0.0.1:{}", system.network.port("oriyan-portfolio-app", 8_080));
+        self.run(system.installed, &commands.replace("127.0.0.1:4222", &bus).replace("127.0.0.1:5001", &gateway))
     }
 
     /// A folder or a file in its home.

@@ -9,12 +9,16 @@
 mod applications;
 mod backups;
 mod checks;
+mod discovery;
 mod documented;
+#[path = "../monitoring/expressions.rs"]
+mod expressions;
 mod installed;
 mod network;
 mod pods;
 mod processes;
 mod rights;
+mod runbook;
 
 use applications::Delivered;
 use installed::{Installed, NAMESPACE};
@@ -59,6 +63,25 @@ async fn with_what_the_manifests_give_them_the_processes_do_their_work() {
 #[tokio::test]
 async fn a_backup_is_restored_into_an_empty_system() {
     backups::restore_everything().await;
+}
+
+#[tokio::test]
+async fn rules_and_dashboards_fit_what_prometheus_finds_by_the_manifests() {
+    if discovery::can_run() {
+        processes::are_watched().await;
+    }
+}
+
+#[test]
+fn the_runbook_names_every_cause() {
+    runbook::names_every_cause();
+}
+
+#[tokio::test]
+async fn the_runbook_shows_what_it_says() {
+    if runbook::can_run() {
+        runbook::helps().await;
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ use crate::{
 /// How long a process may take to get ready, and a command to come to its end.
 const LIMIT: Duration = Duration::from_mins(3);
 
+/// An image of others whose program is its entry point.
+const EXPORTER: &str = "natsio/prometheus-nats-exporter";
+
 /// Lines of configuration that name whom there is none of here. With a real `ArgoCD`: `e2e/tests/scenarios`.
 const LEFT_OUT: [&str; 1] = ["argocd: {"];
 
@@ -163,6 +166,7 @@ impl<'a> Pod<'a> {
         let repository = text(&value["image"]).rsplit_once(':').unwrap().0;
         let program = match OURS.iter().find(|(image, _)| *image == repository) {
             Some((_, service)) => service_binary(service).unwrap(),
+            None if repository == EXPORTER => program("prometheus-nats-exporter"),
             None => program(&words.remove(0)),
         };
         let words: Vec<_> = words.iter().flat_map(|word| self.words_here(word)).collect();
@@ -209,6 +213,7 @@ impl<'a> Pod<'a> {
                 // mongod's own default.
                 format!("--dbpath={}", self.mounts["/data/db"].display()),
             ],
+            "-port=7777" => vec![format!("-port={}", self.port_here("metrics")), "-addr=127.0.0.1".to_owned()],
             word => vec![self.word_here(word)],
         }
     }

@@ -10,24 +10,24 @@ use axum::{Json, Router, routing::get};
 use bson::{Document, doc};
 use mongodb::Database;
 use serde_json::{Value, json};
-use testbed::{Fate, Server, Spec, eventually, free_port, http::Client, path_with, tools_folder, workspace_folder};
+use testbed::{
+    Fate, Server, Spec, eventually, free_port, http::Client, path_with, tools_folder, within, workspace_folder,
+};
 use tokio::net::TcpListener;
 
 use crate::{
     checks::{list, text},
+    discovery::Discovered,
     installed::{Installed, NAMESPACE},
     network::Network,
     pods::{Pod, templates},
 };
 
-/// What exports NATS' figures is no part of the tools.
-const NOT_HERE: &str = "exporter";
-
 /// The container that makes MongoDB's replica set and users. In a pod it would sleep then, for as long as the pod lives.
 const SETUP: &str = "setup";
 
-/// How long it may take.
-const SETUP_LIMIT: Duration = Duration::from_mins(3);
+/// How long that may take, or a rollout, or an end.
+const LIMIT: Duration = Duration::from_mins(3);
 
 /// What NATS and MongoDB write about somebody whom they refuse something.
 const REFUSALS: [&str; 6] = [
@@ -58,6 +58,31 @@ pub(crate) async fn do_their_work(overlay: &str) {
         refusals.retain(|line| !before.contains(line));
         assert!(refusals.is_empty(), "{overlay}: {refusals:#?}");
         system.users_of_mongodb_can_do_no_more().await;
+    })
+    .await;
+}
+
+/// Installs an overlay, runs it, and has a Prometheus find it.
+pub(crate) async fn are_watched() {
+    let installed = Installed::start("k8s/overlays/kind").await;
+    installed.all_ready().await;
+    make_secrets(&installed).await;
+    with(&installed, async |system| {
+        system.start("nats").await;
+        system.start("mongodb-stateful").await;
+        system.run("provision").await;
+        system.start_services().await;
+        let prometheus = Discovered::start(system).await;
+        prometheus.finds_every_pod(system).await;
+        system.stores_a_contact().await;
+        let refused = system.gateway().post_json("/api/contact", &json!({})).await.unwrap();
+        assert_eq!(refused.status, 422);
+        system.rolls_out("mastereflex123/portfolio", 2).await;
+        let older = system.posts_a_build("mastereflex123/portfolio", 1).await;
+        assert_eq!(system.verdict(&older).await["state"], "rejected");
+        // Its pods are others now.
+        prometheus.finds_every_pod(system).await;
+        prometheus.has_what_is_asked_for(system).await;
     })
     .await;
 }
@@ -115,18 +140,16 @@ impl<'a> System<'a> {
                 pod.run(container).await;
             }
             for container in names(&pod.spec["containers"]) {
-                match container {
-                    NOT_HERE => {}
-                    SETUP => setups.push(Server::start(without_sleep(pod.process(container))).unwrap()),
-                    _ => {
-                        let spec = self.signed_in(pod, pod.process(container)).await;
-                        lasting.push((pod, container, Server::start(spec).unwrap()));
-                    }
+                if container == SETUP {
+                    setups.push(Server::start(without_sleep(pod.process(container))).unwrap());
+                } else {
+                    let spec = self.signed_in(pod, pod.process(container)).await;
+                    lasting.push((pod, container, Server::start(spec).unwrap()));
                 }
             }
         }
         for mut setup in setups {
-            let status = setup.wait(SETUP_LIMIT).await.unwrap();
+            let status = setup.wait(LIMIT).await.unwrap();
             assert!(status.success(), "{SETUP} ended with {status}");
         }
         for (pod, container, mut server) in lasting {
@@ -149,7 +172,7 @@ impl<'a> System<'a> {
     /// Ends the processes of a container of that name, as a pod's are ended.
     pub(crate) async fn stop(&mut self, container: &str) {
         for mut server in self.running.extract_if(.., |server| server.spec().name == container).collect::<Vec<_>>() {
-            server.stop(SETUP_LIMIT).await.unwrap();
+            server.stop(LIMIT).await.unwrap();
         }
     }
 
@@ -192,14 +215,19 @@ impl<'a> System<'a> {
         eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? }).await;
     }
 
-    async fn rolls_out(&self, repository: &str, number: u64) {
+    pub(crate) async fn rolls_out(&self, repository: &str, number: u64) {
         let id = self.posts_a_build(repository, number).await;
         self.has_rolled_out(&id).await;
     }
 
     /// Posts a build, and gives its id.
     pub(crate) async fn posts_a_build(&self, repository: &str, number: u64) -> String {
-        let image = format!("{repository}:{}", Fate::Ready.tag(number));
+        self.posts(repository, number, Fate::Ready).await
+    }
+
+    /// Posts a build whose pods will fare so.
+    pub(crate) async fn posts(&self, repository: &str, number: u64, fate: Fate) -> String {
+        let image = format!("{repository}:{}", fate.tag(number));
         let build = json!({"job": "portfolio", "number": number, "status": "success", "image": image});
         let answer = self.ci().post_json("/api/builds", &build).await.unwrap();
         assert_eq!(answer.status, 202, "{}", answer.text());
@@ -208,13 +236,18 @@ impl<'a> System<'a> {
 
     /// Waits for the verdict of a build, which has to be a good one.
     pub(crate) async fn has_rolled_out(&self, id: &str) {
+        let build = self.verdict(id).await;
+        assert_eq!(build["state"], "succeeded", "{build:#}");
+    }
+
+    /// A build, once it has its verdict.
+    pub(crate) async fn verdict(&self, id: &str) -> Value {
         let path = format!("/api/builds/{id}?wait=20s");
-        let build = eventually("a verdict", || async {
+        let verdict = within(LIMIT, "a verdict", || async {
             let build = self.ci().get(&path).await.ok()?.json();
             (build["terminal"] == true).then_some(build)
-        })
-        .await;
-        assert_eq!(build["state"], "succeeded", "{build:#}");
+        });
+        verdict.await.unwrap()
     }
 
     fn ci(&self) -> Client {

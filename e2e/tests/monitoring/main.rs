@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alertmanager;
+mod expressions;
 mod firing;
 mod monitored;
 mod prometheus;
@@ -13,12 +14,13 @@ mod shortened;
 #[expect(dead_code, reason = "the other tests use more of it")]
 mod world;
 
-use std::{fs, path::PathBuf, process::Stdio};
+use std::{fs, process::Stdio};
 
 use serde_json::{Value, json};
 use testbed::{Fate, Mongo, eventually, observers, on_path, system, workspace_folder};
 use tokio::process::Command;
 
+use expressions::{Selector, monitoring, named, panels};
 use prometheus::Prometheus;
 use world::{Builds, cluster};
 
@@ -56,10 +58,6 @@ fn can_run() -> bool {
 async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
     static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     TURN.lock().await
-}
-
-fn monitoring() -> PathBuf {
-    workspace_folder().join("monitoring")
 }
 
 /// Runs promtool to its end.
@@ -150,7 +148,7 @@ async fn every_expression_finds_what_it_asks_for() {
 
     let mut wrong = Vec::new();
     for (rule, query) in watched.prometheus.rules().await.unwrap() {
-        for metric in metrics_of(&query) {
+        for Selector { metric, .. } in named(&query).selectors {
             let found = watched.prometheus.query(&format!("{{__name__={metric:?}}}")).await.unwrap();
             let excused = NO_DATA.iter().any(|(part, _)| part.contains(&metric) || query.contains(part));
             if found.as_array().unwrap().is_empty() && !excused {
@@ -158,7 +156,7 @@ async fn every_expression_finds_what_it_asks_for() {
             }
         }
     }
-    for (panel, query) in panels() {
+    for (panel, query, _) in panels() {
         match watched.prometheus.query(&query).await {
             Ok(found) if found.as_array().is_some_and(Vec::is_empty) => {
                 if !NO_DATA.iter().any(|(part, _)| query.contains(part)) {
@@ -170,42 +168,6 @@ async fn every_expression_finds_what_it_asks_for() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// The names of metrics in an expression: words that are followed by a selector, a range, or the end of a term.
-fn metrics_of(query: &str) -> Vec<String> {
-    let known =
-        ["http_", "contacts_", "builds_", "rollout", "consumer_", "publish_", "jetstream_", "nats_", "readiness"];
-    let more = ["kubernetes_", "db_client_", "mongodb_", "process_", "build_info", "job"];
-    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':');
-    let mut found: Vec<_> = query
-        .split(word)
-        .filter(|word| known.iter().chain(&more).any(|start| word.starts_with(start)))
-        // Labels look the same; what has no colon and no unit is one of them.
-        .filter(|word| word.contains(':') || word.matches('_').count() >= 1 || *word == "readiness")
-        .filter(|word| !matches!(*word, "http_route" | "http_request_method" | "http_response_status_code"))
-        .map(str::to_owned)
-        .collect();
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// Each expression of each dashboard, with the variables replaced.
-fn panels() -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for file in fs::read_dir(monitoring().join("grafana/dashboards")).unwrap() {
-        let dashboard: Value = serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
-        for panel in dashboard["panels"].as_array().unwrap() {
-            for target in panel["targets"].as_array().into_iter().flatten() {
-                let query = target["expr"].as_str().unwrap();
-                let query = query.replace("$__rate_interval", "1m").replace("$__range", "5m");
-                found.push((format!("{} / {}", dashboard["title"], panel["title"]), query));
-            }
-        }
-    }
-    assert!(found.len() > 100, "{found:?}");
-    found
 }
 
 /// A dashboard can be drawn: ids are unique, nothing overlaps, and each panel says what it is.
