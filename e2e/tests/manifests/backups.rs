@@ -69,10 +69,10 @@ pub(crate) async fn restore_everything() {
         assert!(told.ends_with("{\"contacts\":1}\n"), "{told}");
         found = Some((waiting, stored(system).await));
         // A stream that is there is left alone.
-        let commands = format!("! {} 2>error && cat error", restore.lines().next().unwrap());
-        let told = shell.run_in(system, &commands);
-        assert!(told.contains("stream \"CONTACTS\" exists already"), "{told}");
-        let told = shell.run_in(system, restore.split_once('\n').unwrap().1);
+        let commands = "! nats --context portfolio backup restore stream --no-progress backup/jetstream/CONTACTS 2>error && cat error";
+        let told = shell.run_in(system, commands);
+        assert!(told.contains("Stream \"CONTACTS\" already exist"), "{told}");
+        let told = shell.run_in(system, &restore.split_once("done\nkubectl").map(|(_, rest)| format!("kubectl{rest}")).unwrap());
         assert!(told.contains("restored 0 contacts; 1 were there already"), "{told}");
     })
     .await;
