@@ -35,7 +35,7 @@ pub use registry::{REGISTRY_PASSWORD, REGISTRY_USER, Registry};
 pub use secured::Access;
 pub use service::{Service, service_binary};
 pub use system::Gateway;
-pub use tools::{MissingTool, find_tool, on_path, path_with, tools_folder, workspace_folder};
+pub use tools::{MissingTool, can_run, find_tool, on_path, path_with, tools_folder, workspace_folder};
 pub use wait::{eventually, within};
 
 use std::{

@@ -43,6 +43,24 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path()).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
+/// Whether a test can run that needs what is no part of the tools. If not, people are told; where a variable is set, as CI does
+/// once it has installed it, it is a failure.
+///
+/// # Panics
+/// It is not there, and the variable is set.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "CI says that it has installed it; else people are told"
+)]
+pub fn can_run(there: bool, what: &str, required_by: &str) -> bool {
+    assert!(there || std::env::var_os(required_by).is_none(), "not installed: {what}");
+    if !there {
+        eprintln!("NOT RUN: not installed: {what}");
+    }
+    there
+}
+
 /// A PATH on which programs are looked for in these folders first. None may have a colon in its name.
 pub fn path_with(folders: &[PathBuf]) -> OsString {
     let mut all = OsString::new();

@@ -16,7 +16,7 @@ use crate::{
     diagnosis,
     git::{GitError, Pushed, Repository},
     kustomization,
-    progress::{image_of, same_image},
+    progress::same_image,
     redact,
     rollout_log::RolloutLog,
     targets::{Argocd, Gitops},
@@ -60,13 +60,9 @@ impl Executor {
         argocd: &Argocd,
     ) -> Result<(), Failure> {
         if log.last().revision.is_none() {
-            let read = match self.insist(|| self.cluster.get(&self.target)).await? {
-                Ok(Some(read)) => read,
-                Ok(None) => return self.fail(log, diagnosis::no_deployment(&self.target), Seen::now()).await,
+            let (_, current) = match self.read_target().await? {
+                Ok(found) => found,
                 Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
-            };
-            let Some(current) = image_of(&read, &self.target.container).map(str::to_owned) else {
-                return self.fail(log, diagnosis::no_container(&self.target), Seen::now()).await;
             };
             self.note_patching(log, &current).await?;
             let last = log.last().clone();

@@ -15,7 +15,7 @@ use crate::{
     diagnosis,
     judge::Judge,
     managers::who_set_image,
-    progress::{Expectation, image_of, same_image},
+    progress::{Expectation, same_image},
     rollout_log::RolloutLog,
     targets::{Argocd, Gitops},
 };
@@ -134,20 +134,16 @@ impl Executor {
         }
         let because = format!("{}, back from {} which failed (build {})", back.image, last.image, last.build_id);
         loop {
-            let read = match self.insist(|| self.cluster.get(&self.target)).await? {
-                Ok(Some(read)) => read,
-                Ok(None) => return Ok(Err(diagnosis::no_deployment(&self.target))),
+            let (read, current) = match self.read_target().await? {
+                Ok(found) => found,
                 Err(diagnosis) => return Ok(Err(diagnosis)),
             };
-            let Some(current) = image_of(&read, &self.target.container) else {
-                return Ok(Err(diagnosis::no_container(&self.target)));
-            };
-            if same_image(current, &back.image) {
+            if same_image(&current, &back.image) {
                 return Ok(Ok((read.metadata.generation, written_at(&read))));
             }
-            if !same_image(current, &last.image) {
+            if !same_image(&current, &last.image) {
                 let by = who_set_image(&read, &self.target.container, FIELD_MANAGER);
-                return Ok(Err(diagnosis::replaced(current, by.as_deref(), &self.target)));
+                return Ok(Err(diagnosis::replaced(&current, by.as_deref(), &self.target)));
             }
             let (read, _) = without_managers(read);
             match self.write_image(&read, &back.image, &because).await? {

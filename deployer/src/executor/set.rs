@@ -39,13 +39,9 @@ impl Executor {
             return self.set_by_commit(log, gitops, argocd).await;
         }
         loop {
-            let read = match self.insist(|| self.cluster.get(&self.target)).await? {
-                Ok(Some(read)) => read,
-                Ok(None) => return self.fail(log, diagnosis::no_deployment(&self.target), Seen::now()).await,
+            let (read, current) = match self.read_target().await? {
+                Ok(found) => found,
                 Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
-            };
-            let Some(current) = image_of(&read, &self.target.container).map(str::to_owned) else {
-                return self.fail(log, diagnosis::no_container(&self.target), Seen::now()).await;
             };
             let (read, written) = without_managers(read);
             self.note_patching(log, &current).await?;
@@ -74,6 +70,17 @@ impl Executor {
                 Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
             }
         }
+    }
+
+    /// The Deployment as the API server has it, and the image of the target's container; or what is missing.
+    pub(super) async fn read_target(&self) -> Result<Result<(Arc<Deployment>, String), Diagnosis>, Failure> {
+        let read = match self.insist(|| self.cluster.get(&self.target)).await? {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(Err(diagnosis::no_deployment(&self.target))),
+            Err(diagnosis) => return Ok(Err(diagnosis)),
+        };
+        let image = image_of(&read, &self.target.container).map(str::to_owned);
+        Ok(image.map(|image| (read, image)).ok_or_else(|| diagnosis::no_container(&self.target)))
     }
 
     /// Writes an image to the Deployment that was read; its generation then, and when that was. None if it is another one by

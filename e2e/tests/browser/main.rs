@@ -19,19 +19,8 @@ use testbed::{
 
 use world::{Builds, cluster};
 
-/// Whether there is a browser. Where there has to be one, it is a failure if not.
-#[expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "CI says that it has installed one; else people are told"
-)]
 fn can_run() -> bool {
-    let there = browser::is_there();
-    assert!(there || std::env::var_os("REQUIRE_BROWSER").is_none(), "chromium and chromedriver are not installed");
-    if !there {
-        eprintln!("NOT RUN: chromium and chromedriver are not installed");
-    }
-    there
+    testbed::can_run(browser::is_there(), "chromium and chromedriver", "REQUIRE_BROWSER")
 }
 
 /// Where pictures go, if somebody wants them.

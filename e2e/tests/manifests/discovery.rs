@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use testbed::{Server, eventually, free_port, http::Client, observers, on_path};
+use testbed::{Server, eventually, free_port, http::Client, observers};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -41,19 +41,8 @@ const NOT_THERE: [(&str, &str); 4] = [
     ("rollout_started_timestamp_seconds", "no rollout is under way"),
 ];
 
-/// Whether there is a Prometheus. Where there has to be one, it is a failure if not.
-#[expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "CI says that it has installed one; else people are told"
-)]
 pub(crate) fn can_run() -> bool {
-    let there = observers::prometheus().is_some() && on_path("promtool").is_some();
-    assert!(there || std::env::var_os("REQUIRE_PROMETHEUS").is_none(), "Prometheus is not installed");
-    if !there {
-        eprintln!("NOT RUN: Prometheus is not installed");
-    }
-    there
+    testbed::can_run(observers::prometheus().is_some(), "Prometheus", "REQUIRE_PROMETHEUS")
 }
 
 /// By a pod's address: where that is here.

@@ -16,15 +16,9 @@ const RUNBOOK: &str = "docs/Runbook-Rollout.md";
 /// What it tells first: the token, what was said, and the rest of it.
 const HEADING: &str = "## First: what serves, and what was said";
 
-/// Whether there is a jq, which the commands need. Where there has to be one, it is a failure if not.
-#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "CI has installed one; else people are told")]
+/// The commands need them.
 pub(crate) fn can_run() -> bool {
-    let there = on_path("jq").is_some() && on_path("curl").is_some();
-    assert!(there || std::env::var_os("REQUIRE_JQ").is_none(), "jq or curl is not installed");
-    if !there {
-        eprintln!("NOT RUN: jq or curl is not installed");
-    }
-    there
+    testbed::can_run(on_path("jq").and(on_path("curl")).is_some(), "jq and curl", "REQUIRE_JQ")
 }
 
 /// Whatever the other documents call a cause is a heading.

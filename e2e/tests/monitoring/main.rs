@@ -37,21 +37,9 @@ const NO_DATA: [(&str, &str); 9] = [
     (r#"outcome!="ok""#, "every insert went well"),
 ];
 
-/// Whether there is a Prometheus. Where there has to be one, it is a failure if not.
-#[expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "CI says that it has installed one; else people are told"
-)]
 fn can_run() -> bool {
     let programs = [observers::prometheus(), observers::alertmanager(), on_path("promtool")];
-    let there = programs.iter().all(Option::is_some);
-    let missing = "Prometheus and Alertmanager are not installed";
-    assert!(there || std::env::var_os("REQUIRE_PROMETHEUS").is_none(), "{missing}");
-    if !there {
-        eprintln!("NOT RUN: {missing}");
-    }
-    there
+    testbed::can_run(programs.iter().all(Option::is_some), "Prometheus and Alertmanager", "REQUIRE_PROMETHEUS")
 }
 
 /// Those who watch how alerts come and go take turns: each has all of the services for itself, under load.
