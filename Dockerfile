@@ -91,17 +91,20 @@ ENTRYPOINT ["/usr/local/bin/deployer"]
 
 # What the strategy gitops needs beside it: git, ssh, the shell between them, and their libraries.
 FROM tools AS git
+# Debian keeps no older versions, so that one that is named would be gone one day.
+# hadolint ignore=DL3008
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends git openssh-client \
   && mkdir -p /git/var/lib/dpkg/status.d /git/usr/share/doc /git/etc \
   && ln -s usr/bin usr/lib usr/lib64 /git \
   && echo 'deployer:x:65532:65532::/:/usr/sbin/nologin' >/git/etc/passwd \
-  && for file in /usr/bin/git /usr/bin/ssh /usr/bin/sh $(ldd /usr/bin/git /usr/bin/ssh /usr/bin/sh | grep -o '/[^ ]*[^: ]'); do \
+  && ldd /usr/bin/git /usr/bin/ssh /usr/bin/sh >/tmp/libraries \
+  && for file in /usr/bin/git /usr/bin/ssh /usr/bin/sh $(grep -o '/[^ ]*[^: ]' /tmp/libraries); do \
     case $file in /usr/*) ;; *) file=/usr$file ;; esac \
     && cp --parents --no-dereference "$file" /git \
     && real=$(readlink -f "$file") && case $real in /usr/*) ;; *) real=/usr$real ;; esac \
-    && cp --parents "$real" /git && package=$(dpkg-query --search "$real" | cut -d: -f1) \
-    && dpkg-query --status "$package" >"/git/var/lib/dpkg/status.d/$package" \
+    && cp --parents "$real" /git && package=$(dpkg-query --search "$real") \
+    && package=${package%%:*} && dpkg-query --status "$package" >"/git/var/lib/dpkg/status.d/$package" \
     && mkdir -p "/git/usr/share/doc/$package" \
     && cp "/usr/share/doc/$package/copyright" "/git/usr/share/doc/$package" \
     || exit 1; \

@@ -13,6 +13,7 @@ mod machine;
 mod overload;
 mod report;
 mod rollout;
+mod scaling;
 mod servers;
 mod stats;
 mod telemetry;
@@ -48,6 +49,8 @@ enum What {
     Overload(overload::Args),
     /// How soon a build is written, done, or known to fail, beside kubectl
     Rollout(rollout::Args),
+    /// Contacts a second with several gateways, workers and servers of the bus
+    Scaling(scaling::Args),
     /// How soon thousands who wait or listen hear a verdict
     Waiting(waiting::Args),
     /// What traces cost, also when their collector is away
@@ -64,6 +67,7 @@ impl What {
             Self::Drain(_) => "drain",
             Self::Overload(_) => "overload",
             Self::Rollout(_) => "rollout",
+            Self::Scaling(_) => "scaling",
             Self::Waiting(_) => "waiting",
             Self::Telemetry(_) => "telemetry",
             Self::Footprint => "footprint",
@@ -108,6 +112,7 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
         What::Drain(drain) => drain::measure(drain, args.rounds).await,
         What::Overload(overload) => overload::measure(overload, args.rounds).await,
         What::Rollout(rollout) => rollout::measure(rollout, args.rounds).await,
+        What::Scaling(scaling) => scaling::measure(scaling, args.rounds).await,
         What::Waiting(waiting) => waiting::measure(waiting, args.rounds).await,
         What::Telemetry(telemetry) => telemetry::measure(telemetry, args.rounds).await,
         What::Footprint => footprint::measure(args.rounds).await,

@@ -126,6 +126,18 @@ impl Cluster {
         log.is_file().then_some(log)
     }
 
+    /// Writes a file with which clients reach it as a service account.
+    ///
+    /// # Errors
+    /// There is no such account, or the file cannot be written.
+    pub async fn sign_in_as(&self, namespace: &str, account: &str, file: &Path) -> anyhow::Result<()> {
+        let token = self.kubectl(&["--namespace", namespace, "create", "token", account]).await?;
+        let admin = fs::read_to_string(&self.kubeconfig)?;
+        let (before, after) = admin.split_once("user: { token: ").context("a kubeconfig without a token")?;
+        let (_, after) = after.split_once(" }").context("a kubeconfig without an end")?;
+        Ok(fs::write(file, format!("{before}user: {{ token: {} }}{after}", token.trim()))?)
+    }
+
     /// The file with which clients reach it, as an administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

@@ -1,6 +1,9 @@
 //! A real nats-server, with the configuration that we ship.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 
@@ -29,18 +32,62 @@ impl Nats {
         .await
     }
 
+    /// Starts several that are one bus, each with a disk of its own.
+    ///
+    /// # Errors
+    /// They do not get ready.
+    pub async fn start_cluster(folder: &Path, servers: usize) -> anyhow::Result<Vec<Self>> {
+        let config = workspace_folder().join("nats/nats-server.conf");
+        let routes: Vec<_> = (0..servers).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
+        let mut cluster = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            cluster.push(Self::spawn(&folder.join(index.to_string()), |spec, name| {
+                spec.args(["--config".as_ref(), config.as_os_str()])
+                    .args(["--name", name, "--cluster_name", "testbed", "--no_advertise"])
+                    .args(["--cluster", route, "--routes", &routes.join(",")])
+            })?);
+        }
+        for nats in &mut cluster {
+            nats.ready().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Where clients connect to any of several.
+    pub fn urls(servers: &[Self]) -> String {
+        servers.iter().map(Self::url).collect::<Vec<_>>().join(",")
+    }
+
     /// Starts one with a configuration and the given name.
     pub(crate) async fn start_with(folder: &Path, configured: impl FnOnce(Spec, &str) -> Spec) -> anyhow::Result<Self> {
+        let mut nats = Self::spawn(folder, configured)?;
+        nats.ready().await?;
+        Ok(nats)
+    }
+
+    /// The same. It may not be ready yet.
+    fn spawn(folder: &Path, configured: impl FnOnce(Spec, &str) -> Spec) -> anyhow::Result<Self> {
         let (port, monitor_port) = (free_port(), free_port());
         let name = format!("testbed-{}-{port}", std::process::id());
         let spec = configured(Spec::new("nats-server", find_tool("nats-server")?, folder), &name)
             .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--http_port", &monitor_port.to_string()])
             .args(["--store_dir"])
-            .args([folder.join("jetstream")]);
+            .args([Self::disk(folder)]);
         let monitor = http::Client::new(&format!("http://127.0.0.1:{monitor_port}"));
-        let mut nats = Self { server: Server::start(spec)?, port, monitor, name };
-        nats.ready().await?;
-        Ok(nats)
+        Ok(Self { server: Server::start(spec)?, port, monitor, name })
+    }
+
+    fn disk(folder: &Path) -> PathBuf {
+        folder.join("jetstream")
+    }
+
+    /// Kills it, and loses all that it had stored.
+    ///
+    /// # Errors
+    /// The files cannot be removed.
+    pub fn lose_disk(&mut self) -> anyhow::Result<()> {
+        self.server.kill();
+        std::fs::remove_dir_all(Self::disk(&self.server.spec().folder)).context("the disk of nats-server")
     }
 
     /// Where clients connect.

@@ -100,9 +100,9 @@ impl Gateway {
 ///
 /// # Errors
 /// The program has not been built.
-pub fn worker_spec(folder: &Path, nats: &Nats, mongo: &Mongo, database: &str) -> anyhow::Result<Spec> {
+pub fn worker_spec(folder: &Path, nats_url: &str, mongo: &Mongo, database: &str) -> anyhow::Result<Spec> {
     let spec = Service::spec("contact-worker", folder)?;
-    Ok(spec.env("NATS_URL", nats.url()).env("MONGODB_URI", mongo.uri()).env("MONGODB_DATABASE", database))
+    Ok(spec.env("NATS_URL", nats_url).env("MONGODB_URI", mongo.uri()).env("MONGODB_DATABASE", database))
 }
 
 /// How a deployer is started. Each in a folder of its own. The text is that of its `TARGETS_FILE`.

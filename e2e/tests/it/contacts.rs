@@ -42,8 +42,8 @@ async fn nothing_is_lost_when_each_part_is_killed_under_traffic() {
     let visitors = Visitors::start(&world.gateway);
     visitors.more(50).await;
 
-    world.nats.server.kill();
-    world.nats.start_again().await.unwrap();
+    world.nats[0].server.kill();
+    world.nats[0].start_again().await.unwrap();
     visitors.more(50).await;
 
     world.mongo.server.kill();
@@ -58,11 +58,11 @@ async fn nothing_is_lost_when_each_part_is_killed_under_traffic() {
     visitors.more(50).await;
 
     // And all at once.
-    world.nats.server.kill();
+    world.nats[0].server.kill();
     world.mongo.server.kill();
     world.gateway.server.kill();
     world.worker.server.kill();
-    world.nats.start_again().await.unwrap();
+    world.nats[0].start_again().await.unwrap();
     world.mongo.start_again().await.unwrap();
     world.gateway.server.start_again().unwrap();
     world.worker.server.start_again().unwrap();
@@ -98,7 +98,7 @@ async fn contacts_wait_while_mongodb_is_away() {
 #[tokio::test]
 async fn the_same_id_is_stored_once_and_poison_stops_nobody() {
     let world = Contacts::start().await;
-    let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
+    let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats[0].url()).await.unwrap());
     let id = "01980000-0000-7000-8000-000000000001";
     let contact = json!({"v": 1, "id": id, "name": "Ada", "email": "canary@example.org", "message": "Hello",
         "received_at": "2026-01-01T00:00:00Z"});

@@ -41,7 +41,7 @@ impl Chance {
 impl Contacts {
     fn kill(&mut self, part: u64) {
         match part {
-            0 => self.nats.server.kill(),
+            0 => self.nats[0].server.kill(),
             1 => self.mongo.server.kill(),
             2 => self.gateway.server.kill(),
             _ => self.worker.server.kill(),
@@ -50,7 +50,7 @@ impl Contacts {
 
     async fn start_again(&mut self, part: u64) {
         match part {
-            0 => self.nats.start_again().await.unwrap(),
+            0 => self.nats[0].start_again().await.unwrap(),
             1 => self.mongo.start_again().await.unwrap(),
             2 => self.gateway.server.start_again().unwrap(),
             _ => self.worker.server.start_again().unwrap(),

@@ -4,6 +4,7 @@
 
 mod builds;
 mod ci_deploy;
+mod cluster;
 mod contacts;
 mod decisions;
 mod formats;

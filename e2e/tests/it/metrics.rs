@@ -43,7 +43,7 @@ impl World {
         let builds = Builds::start(cluster().await, "cardinality", "30s").await;
         let mongo = Mongo::start(&builds.scratch.folder("mongo").unwrap()).await.unwrap();
         let folder = builds.scratch.folder("worker").unwrap();
-        let worker = system::start(system::worker_spec(&folder, &builds.nats, &mongo, "portfolio").unwrap());
+        let worker = system::start(system::worker_spec(&folder, &builds.nats.url(), &mongo, "portfolio").unwrap());
         Self { worker: worker.await.unwrap(), builds, _mongo: mongo }
     }
 

@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 /// Everything that contacts pass through.
 pub(crate) struct Contacts {
     _scratch: Scratch,
-    pub(crate) nats: Nats,
+    /// The servers of the bus.
+    pub(crate) nats: Vec<Nats>,
     pub(crate) mongo: Mongo,
     pub(crate) gateway: Gateway,
     pub(crate) worker: Service,
@@ -28,10 +29,25 @@ impl Contacts {
     pub(crate) async fn start() -> Self {
         let scratch = Scratch::new().unwrap();
         let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
+        Self::on(scratch, vec![nats]).await
+    }
+
+    /// With as many copies of each message as there are servers.
+    pub(crate) async fn start_on_cluster(servers: usize) -> Self {
+        let scratch = Scratch::new().unwrap();
+        let nats = Nats::start_cluster(&scratch.folder("nats").unwrap(), servers).await.unwrap();
+        Self::on(scratch, nats).await
+    }
+
+    async fn on(scratch: Scratch, nats: Vec<Nats>) -> Self {
+        let (urls, replicas) = (Nats::urls(&nats), nats.len().to_string());
         let mongo = Mongo::start(&scratch.folder("mongo").unwrap()).await.unwrap();
-        let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
-        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &nats, &mongo, "portfolio").unwrap();
-        let worker = system::start(spec).await.unwrap();
+        let spec = Gateway::spec(&scratch.folder("gateway").unwrap(), &urls).unwrap().env("STREAM_REPLICAS", &replicas);
+        Service::run(&spec, "provision").await.unwrap();
+        let mut gateway = Gateway::start_unready(spec).unwrap();
+        gateway.ready().await.unwrap();
+        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &urls, &mongo, "portfolio").unwrap();
+        let worker = system::start(spec.env("STREAM_REPLICAS", &replicas)).await.unwrap();
         Self { _scratch: scratch, nats, mongo, gateway, worker }
     }
 
@@ -74,7 +90,7 @@ impl Contacts {
 
     /// How many messages a stream holds.
     pub(crate) async fn messages(&self, stream: &str) -> Option<u64> {
-        let client = async_nats::connect(self.nats.url()).await.ok()?;
+        let client = async_nats::connect(self.nats[0].url()).await.ok()?;
         Some(async_nats::jetstream::new(client).get_stream(stream).await.ok()?.cached_info().state.messages)
     }
 }

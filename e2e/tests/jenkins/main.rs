@@ -118,6 +118,7 @@ async fn a_version_that_does_not_answer_is_red_after_its_deployment() {
 #[tokio::test]
 async fn without_a_deployer_kubectl_deploys_and_goes_back() {
     let world = World::start("jenkins-kubectl").await;
+    world.without_a_deployer().await;
     let kubectl = ("DEPLOY_WITH", "kubectl");
     let tag = world.project.tag(world.next());
     world.application.is(&tag);

@@ -19,6 +19,12 @@ fn shellcheck_is_silent() {
     let mut shellcheck = Command::new(find_tool("jenkins/bin/shellcheck").unwrap());
     shellcheck.args(["--external-sources", "ci/lib.sh"]).args(scripts()).current_dir(workspace_folder());
     shellcheck.args(["e2e/tests/jenkins/stand_ins/docker", "e2e/tests/jenkins/stand_ins/kubelet"]);
+    shellcheck.args([
+        "e2e/tests/manifests/stand_ins/kubectl",
+        "k8s/make-secrets",
+        "nats/make-passwords",
+        "nats/make-certificates",
+    ]);
     let output = shellcheck.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

@@ -52,6 +52,7 @@ pub(crate) struct World {
     pub(crate) project: Project,
     pub(crate) scratch: Scratch,
     pub(crate) namespace: &'static str,
+    /// With the rights that Jenkins has by the manifests.
     kubeconfig: String,
     builds: AtomicU64,
 }
@@ -103,6 +104,11 @@ impl World {
         let text = targets(namespace, &repository);
         let spec = system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &text).unwrap();
         let deployer = system::start(spec).await.unwrap();
+        for access in ["k8s/jenkins-access.yaml", "argocd/jenkins-access.yaml"] {
+            allow(namespace, access).await;
+        }
+        let signed_in = scratch.path().join("jenkins.kubeconfig");
+        cluster.sign_in_as(namespace, "jenkins", &signed_in).await.unwrap();
         let kubeconfig = cluster.kubeconfig().to_string_lossy().into_owned();
         let program = jenkins::here().join("stand_ins/kubelet");
         let spec = Spec::new("kubelet", program, &scratch.folder("kubelet").unwrap());
@@ -117,9 +123,14 @@ impl World {
             project,
             scratch,
             namespace,
-            kubeconfig,
+            kubeconfig: signed_in.to_string_lossy().into_owned(),
             builds: AtomicU64::new(2),
         }
+    }
+
+    /// Gives Jenkins what it needs where there is no deployer.
+    pub(crate) async fn without_a_deployer(&self) {
+        allow(self.namespace, "k8s/jenkins-kubectl-access.yaml").await;
     }
 
     /// The gateway's image, by its tag.
@@ -192,6 +203,14 @@ impl World {
         }
         ended
     }
+}
+
+/// Applies a manifest of Jenkins' rights, for a namespace and its Application.
+async fn allow(namespace: &str, access: &str) {
+    let text = std::fs::read_to_string(testbed::workspace_folder().join(access)).unwrap();
+    let text = text.replace("oriyan-portfolio-app", "DEPLOYMENT").replace("oriyan-portfolio", namespace);
+    let text = text.replace("portfolio-app", namespace).replace("portfolio-jenkins", &format!("{namespace}-jenkins"));
+    shared().await.cluster.apply(&text.replace("DEPLOYMENT", "oriyan-portfolio-app")).await.unwrap();
 }
 
 /// An Application of the namespace's Deployments, which leaves their images to us.

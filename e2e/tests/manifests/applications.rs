@@ -1,14 +1,19 @@
 //! Our Applications on a real `ArgoCD`, which applies the manifests as they are from a git repository.
 //!
-//! What differs: the repository is a folder of this machine. And since nothing measures pods here, `ArgoCD` is told not to
+//! What differs: the repository is a folder of this machine, which the deployer reaches by SSH. And since nothing measures pods here, `ArgoCD` is told not to
 //! call the `HorizontalPodAutoscaler` degraded for it.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
-use testbed::{ArgoCd, Fate, Gateway, Nats, Service, eventually, http::Client, system, workspace_folder};
+use testbed::{ArgoCd, Fate, Gateway, Nats, Service, Sshd, eventually, http::Client, system, workspace_folder};
 
 use crate::{
+    documents,
     installed::{Installed, NAMESPACE},
     rights::lines_without,
 };
@@ -28,6 +33,7 @@ pub(crate) struct Delivered {
     argocd: ArgoCd,
     gateway: Gateway,
     nats: Nats,
+    sshd: Option<Sshd>,
 }
 
 impl Delivered {
@@ -42,7 +48,17 @@ impl Delivered {
         argocd.edit(APPLICATION, "the manifests", copy_manifests).unwrap();
         let nats = Nats::start(&installed.scratch.folder("nats").unwrap()).await.unwrap();
         let gateway = Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();
-        Self { installed, argocd, gateway, nats }
+        let sshd = if testbed::can_run(Sshd::program().is_some(), "OpenSSH's server", "REQUIRE_SSHD") {
+            Some(Sshd::start(&installed.scratch.folder("sshd").unwrap()).await.unwrap())
+        } else {
+            None
+        };
+        Self { installed, argocd, gateway, nats, sshd }
+    }
+
+    /// What the documents ask `ArgoCD` has an answer.
+    pub(crate) fn answers(&self) {
+        documents::run_at(documents::WITH_ARGOCD, &self.installed);
     }
 
     /// Applies an Application's kustomization, and waits until `ArgoCD` has applied everything.
@@ -63,12 +79,23 @@ impl Delivered {
         REPOSITORIES.iter().fold(text.to_owned(), |text, there| text.replace(there, &here))
     }
 
-    /// A deployer with the rights that the manifests give it, and with the targets of a file.
+    /// A deployer with the rights that the manifests give it, and with the targets of a file. It reaches git by SSH, where there is
+    /// a server for that.
     pub(crate) async fn deployer(&self, name: &str, targets: &str) -> Service {
         let kubeconfig = self.installed.sign_in_as("deployer").await;
         let targets = fs::read_to_string(workspace_folder().join(targets)).unwrap();
-        // No container runs here that a smoke test could ask, and nobody to whom a key would open.
-        let targets = self.here(&lines_without(&targets, &["smoke:", "key_file:", "known_hosts_file:"]));
+        // No container runs here that a smoke test could ask.
+        let targets = lines_without(&targets, &["smoke:"]);
+        let targets = match &self.sshd {
+            Some(sshd) => {
+                let repository = sshd.url(&self.argocd.repositories().join(APPLICATION));
+                let path = |path: PathBuf| path.display().to_string();
+                let targets = targets.replace(REPOSITORIES[1], &repository);
+                let targets = targets.replace("/etc/git/key", &path(sshd.key_file()));
+                targets.replace("/etc/git/known_hosts", &path(sshd.known_hosts_file()))
+            }
+            None => self.here(&lines_without(&targets, &["key_file:", "known_hosts_file:"])),
+        };
         let folder = self.installed.scratch.folder(name).unwrap();
         let spec = system::deployer_spec(&folder, &self.nats.url(), &kubeconfig, &targets).unwrap();
         system::start(spec).await.unwrap()

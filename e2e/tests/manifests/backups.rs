@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use async_nats::{
-    ConnectOptions,
-    jetstream::{self, message::StreamMessage, stream::Stream},
-};
+use async_nats::jetstream::{message::StreamMessage, stream::Stream};
 use bson::{Document, doc};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
@@ -144,13 +141,7 @@ async fn stored(system: &System<'_>) -> Stored {
 
 /// All streams, as the operator sees them.
 async fn streams(system: &System<'_>) -> Vec<Stream> {
-    let secrets = secrets_folder(system.installed);
-    let password = fs::read_to_string(secrets.join("nats/operator")).unwrap();
-    let options = ConnectOptions::with_user_and_password("operator".to_owned(), password.trim().to_owned())
-        .add_root_certificates(secrets.join("nats-tls/ca.crt"))
-        .require_tls(true);
-    let address = format!("127.0.0.1:{}", system.network.port("nats-0", 4_222));
-    let bus = jetstream::new(options.connect(address).await.unwrap());
+    let bus = system.bus("operator").await;
     let names: Vec<String> = bus.stream_names().try_collect().await.unwrap();
     let mut streams = Vec::new();
     for name in names {

@@ -1,10 +1,10 @@
 //! The commands of a document, run as they stand there by a shell, for the system that is here.
 
 use std::{
-    fs::{self, Permissions},
-    os::unix::fs::{PermissionsExt, symlink},
+    fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output, Stdio},
 };
 
 use testbed::{find_tool, path_with, tools_folder, workspace_folder};
@@ -15,10 +15,27 @@ use crate::{
     processes::{System, secrets_folder},
 };
 
+/// Local ports, and which port of which pod they lead to: `docs/runbooks/README.md`.
+const FORWARDED: [(u16, &str, u16); 6] = [
+    (5_001, "oriyan-portfolio-app", 8_080),
+    (9_090, "oriyan-portfolio-app", 9_090),
+    (9_091, "contact-worker", 9_090),
+    (9_092, "deployer", 9_090),
+    (4_222, "nats-0", 4_222),
+    (8_222, "nats-0", 8_222),
+];
+
 /// The blocks of commands of a document, or of a part of one, in order.
 pub(crate) fn blocks(text: &str) -> Vec<String> {
     let parts = text.split("```sh\n").skip(1);
     parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// Commands, with the ports here that stand for those to which documents forward others.
+pub(crate) fn forwarded(system: &System<'_>, commands: &str) -> String {
+    FORWARDED.iter().fold(commands.to_owned(), |commands, (local, pod, port)| {
+        commands.replace(&format!("127.0.0.1:{local}"), &format!("127.0.0.1:{}", system.network.port(pod, *port)))
+    })
 }
 
 /// A person's shell: a home, and a kubectl that enters processes in place of containers.
@@ -32,20 +49,10 @@ impl Shell {
         let home = installed.scratch.folder("home").unwrap();
         symlink(secrets_folder(installed), home.join("portfolio-secrets")).unwrap();
         // The rest of the project, as seen from its folder, where the commands run.
-        for folder in ["k8s", "nats", "overlays"] {
+        for folder in ["argocd", "ci", "k8s", "nats", "overlays"] {
             symlink(workspace_folder().join(folder), home.join(folder)).unwrap();
         }
-        fs::create_dir(home.join("bin")).unwrap();
         fs::create_dir(home.join("containers")).unwrap();
-        let stand_in = format!(
-            "#!/bin/bash\ncase \" $* \" in\n  *' port-forward '*) exit 0 ;;\n  *' exec '*) ;;\n  *) exec '{}' \"$@\" ;;\nesac\n\
-             while [[ $1 != exec ]]; do shift; done\nshift\n[[ $1 != -i ]] || shift\n\
-             exec bash \"$HOME/containers/$1.$3\" \"${{@:5}}\"\n",
-            find_tool("kubectl").unwrap().display()
-        );
-        let path = home.join("bin/kubectl");
-        fs::write(&path, stand_in).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         Self { home }
     }
 
@@ -56,27 +63,36 @@ impl Shell {
                 let path = self.home.join(format!("containers/{}.{container}", pod.name));
                 fs::write(path, pod.enter(container, &path_with(&[tools_folder()]))).unwrap();
             }
+            let first = format!("{}.{}", pod.name, container_names(pod.spec).next().unwrap());
+            let entered = self.home.join("containers").join(&pod.name);
+            if !entered.exists() {
+                symlink(first, entered).unwrap();
+            }
         }
     }
 
     /// Runs commands, which have to succeed, and gives what they print.
     pub(crate) fn run(&self, installed: &Installed, commands: &str) -> String {
-        let mut shell = Command::new("bash");
-        shell.args(["-euo", "pipefail", "-c", commands]).current_dir(&self.home).env_clear();
-        shell.env("HOME", &self.home).env("XDG_CONFIG_HOME", self.home.join(".config"));
-        shell.env("XDG_DATA_HOME", self.home.join(".local")).env("KUBECONFIG", installed.cluster.kubeconfig());
-        shell.env("KUBERC", "off").env("PATH", path_with(&[self.home.join("bin"), tools_folder()]));
-        let output = shell.output().unwrap();
+        let output = self.try_to_run(installed, commands);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{commands}: {errors}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// As [`Shell::run`], with the ports here that stand for the bus and the gateway.
+    /// Runs commands, whatever comes of it.
+    pub(crate) fn try_to_run(&self, installed: &Installed, commands: &str) -> Output {
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", commands]).current_dir(&self.home).env_clear();
+        shell.env("HOME", &self.home).env("XDG_CONFIG_HOME", self.home.join(".config"));
+        shell.env("XDG_DATA_HOME", self.home.join(".local")).env("KUBECONFIG", installed.cluster.kubeconfig());
+        let stand_ins = workspace_folder().join("e2e/tests/manifests/stand_ins");
+        shell.env("KUBERC", "off").env("KUBECTL", find_tool("kubectl").unwrap());
+        shell.env("PATH", path_with(&[stand_ins, tools_folder()])).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// As [`Shell::run`], with the ports here that stand for what is forwarded.
     pub(crate) fn run_in(&self, system: &System<'_>, commands: &str) -> String {
-        let bus = format!("127.0.0.1:{}", system.network.port("nats-0", 4_222));
-        let gateway = format!("127.0.0.1:{}", system.network.port("oriyan-portfolio-app", 8_080));
-        self.run(system.installed, &commands.replace("127.0.0.1:4222", &bus).replace("127.0.0.1:5001", &gateway))
+        self.run(system.installed, &forwarded(system, commands))
     }
 
     /// A folder or a file in its home.

@@ -1,6 +1,6 @@
 //! An overlay on a control plane of its own.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use testbed::{Cluster, Scratch, audit, within, workspace_folder};
@@ -46,12 +46,8 @@ impl Installed {
 
     /// A file with which clients reach its API server as a service account.
     pub(crate) async fn sign_in_as(&self, account: &str) -> PathBuf {
-        let token = self.cluster.kubectl(&["--namespace", NAMESPACE, "create", "token", account]).await.unwrap();
-        let admin = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
-        let (before, after) = admin.split_once("user: { token: ").unwrap();
-        let (_, after) = after.split_once(" }").unwrap();
         let path = self.scratch.path().join(format!("{account}.kubeconfig"));
-        fs::write(&path, format!("{before}user: {{ token: {} }}{after}", token.trim())).unwrap();
+        self.cluster.sign_in_as(NAMESPACE, account, &path).await.unwrap();
         path
     }
 

@@ -11,6 +11,7 @@ mod backups;
 mod checks;
 mod discovery;
 mod documented;
+mod documents;
 #[path = "../monitoring/expressions.rs"]
 mod expressions;
 mod installed;
@@ -49,6 +50,10 @@ async fn every_overlay_gets_ready_and_applying_it_again_changes_nothing() {
         checks::variables_are_known(&objects);
         checks::prometheus_finds_everybody(&objects);
         checks::everybody_names_the_same_targets(&objects);
+        if overlay.ends_with("production") {
+            documents::run_at(documents::UPGRADE, &installed);
+            installed.all_ready().await;
+        }
     }
 }
 
@@ -73,6 +78,19 @@ async fn rules_and_dashboards_fit_what_prometheus_finds_by_the_manifests() {
 }
 
 #[test]
+fn every_command_of_the_documents_is_run_or_listed_with_a_reason() {
+    documents::name_no_other_commands();
+}
+
+/// While a command runs, somebody has to answer to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documents_say_what_works() {
+    if runbook::can_run() {
+        documents::say_what_works().await;
+    }
+}
+
+#[test]
 fn the_runbook_names_every_cause() {
     runbook::names_every_cause();
 }
@@ -92,6 +110,7 @@ async fn whoever_asks_for_more_than_is_written_down_is_refused() {
     rights::are_as_listed(&installed).await;
     rights::of_the_deployer_suffice(&installed).await;
     rights::of_the_deployer_end_there(&installed).await;
+    rights::of_jenkins_end_there(&installed).await;
 
     // A pod that may become root.
     let pod = ["--namespace", NAMESPACE, "run", "root", "--image=x/root:v1-abc1234"];
@@ -105,6 +124,7 @@ async fn argocd_keeps_what_the_deployer_patches_and_applies_what_it_commits() {
     delivered.apply("argocd").await;
     let deployer = delivered.deployer("live", "k8s/config/targets.yaml").await;
     delivered.keeps_a_live_patch().await;
+    delivered.answers();
     delivered.undoes_it_without_our_settings().await;
     drop(deployer);
 

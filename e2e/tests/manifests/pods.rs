@@ -191,7 +191,9 @@ impl<'a> Pod<'a> {
             variables.push(quoted(&format!("{name}={}", self.word_here(&value))));
         }
         let mounts = self.mounts.iter().rev().map(|(mount, folder)| {
-            format!("    {mount}/*) word={}${{word#{mount}}} ;;\n", quoted(&folder.display().to_string()))
+            // Also as `NAME=PATH`.
+            let folder = quoted(&folder.display().to_string());
+            format!("    {mount}/*) word={folder}${{word#{mount}}} ;;\n    *={mount}/*) word=${{word%%=*}}={folder}${{word#*={mount}}} ;;\n")
         });
         let (variables, mounts) = (variables.join(" "), mounts.collect::<String>());
         format!(

@@ -6,12 +6,14 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
 
+use async_nats::{ConnectOptions, jetstream};
 use axum::{Json, Router, routing::get};
 use bson::{Document, doc};
 use mongodb::Database;
 use serde_json::{Value, json};
 use testbed::{
-    Fate, Server, Spec, eventually, free_port, http::Client, path_with, tools_folder, within, workspace_folder,
+    Fate, Server, Spec, eventually, find_tool, free_port, http::Client, path_with, tools_folder, within,
+    workspace_folder,
 };
 use tokio::net::TcpListener;
 
@@ -163,8 +165,8 @@ impl<'a> System<'a> {
         for workload in ["oriyan-portfolio-app", "contact-worker", "deployer"] {
             self.start(workload).await;
         }
-        let gateway = self.gateway();
-        let app = Router::new().route("/health", get(move || health_of_the_new(gateway.clone())));
+        let (gateway, kubeconfig) = (self.gateway(), self.installed.cluster.kubeconfig().to_owned());
+        let app = Router::new().route("/health", get(move || health_of_the_new(gateway.clone(), kubeconfig.clone())));
         let listener = self.health.take().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
@@ -251,8 +253,28 @@ impl<'a> System<'a> {
     }
 
     fn ci(&self) -> Client {
-        let token = fs::read_to_string(secrets_folder(self.installed).join("tokens/jenkins")).unwrap();
+        self.signs_in("jenkins")
+    }
+
+    /// A client of the gateway who may decide.
+    pub(crate) fn operator(&self) -> Client {
+        self.signs_in("operator")
+    }
+
+    fn signs_in(&self, name: &str) -> Client {
+        let token = fs::read_to_string(secrets_folder(self.installed).join("tokens").join(name)).unwrap();
         self.gateway().bearer(token.trim())
+    }
+
+    /// The bus, as one of its users.
+    pub(crate) async fn bus(&self, user: &str) -> jetstream::Context {
+        let secrets = secrets_folder(self.installed);
+        let password = fs::read_to_string(secrets.join("nats").join(user)).unwrap();
+        let options = ConnectOptions::with_user_and_password(user.to_owned(), password.trim().to_owned())
+            .add_root_certificates(secrets.join("nats-tls/ca.crt"))
+            .require_tls(true);
+        let address = format!("127.0.0.1:{}", self.network.port("nats-0", 4_222));
+        jetstream::new(options.connect(address).await.unwrap())
     }
 
     /// MongoDB, as a user or as nobody.
@@ -292,11 +314,21 @@ impl<'a> System<'a> {
     }
 }
 
-/// As the gateway that runs here tells it, with the version that was rolled out.
-async fn health_of_the_new(gateway: Client) -> Json<Value> {
+/// As the gateway that runs here tells it, with the version that the Deployment has.
+async fn health_of_the_new(gateway: Client, kubeconfig: PathBuf) -> Json<Value> {
     let mut health = gateway.get("/health").await.unwrap().json();
     assert!(health["version"].is_string(), "{health}");
-    health["version"] = json!(Fate::Ready.tag(2));
+    let mut get = tokio::process::Command::new(find_tool("kubectl").unwrap());
+    get.arg("--kubeconfig").arg(kubeconfig).args([
+        "--namespace",
+        NAMESPACE,
+        "get",
+        "deployment",
+        "oriyan-portfolio-app",
+    ]);
+    get.args(["--output", "jsonpath={.spec.template.spec.containers[0].image}"]).kill_on_drop(true);
+    let image = get.output().await.unwrap().stdout;
+    health["version"] = json!(String::from_utf8_lossy(&image).rsplit(':').next());
     Json(health)
 }
 

@@ -9,23 +9,26 @@ use crate::installed::{Installed, NAMESPACE};
 
 const ARGOCD: &str = "argocd";
 const DEPLOYER: &str = "system:serviceaccount:oriyan-portfolio:deployer";
+const JENKINS: &str = "system:serviceaccount:oriyan-portfolio:jenkins";
 
-/// Applies what the deployer may do in ArgoCD's namespace. The Application itself needs an ArgoCD.
+/// Applies what deployer and Jenkins may do in ArgoCD's namespace. The Application itself needs an ArgoCD.
 pub(crate) async fn in_argocd(installed: &Installed) {
     let cluster = &installed.cluster;
     cluster.kubectl(&["create", "namespace", ARGOCD]).await.unwrap();
-    let access = fs::read_to_string(workspace_folder().join("argocd/deployer-access.yaml")).unwrap();
-    cluster.apply(&access).await.unwrap();
+    for access in ["argocd/deployer-access.yaml", "argocd/jenkins-access.yaml"] {
+        cluster.apply(&fs::read_to_string(workspace_folder().join(access)).unwrap()).await.unwrap();
+    }
 }
 
 /// Holds `kubectl auth can-i --list` of each account against its list in `k8s/permissions`.
 #[expect(clippy::disallowed_methods, reason = "a person says so")]
 pub(crate) async fn are_as_listed(installed: &Installed) {
     let mut accounts = Vec::new();
-    for name in ["gateway", "contact-worker", "deployer", "nats", "mongodb", "provision", "default"] {
+    for name in ["gateway", "contact-worker", "deployer", "nats", "mongodb", "provision", "jenkins", "default"] {
         accounts.push((name, format!("{NAMESPACE}:{name}"), NAMESPACE));
     }
     accounts.push(("deployer-in-argocd", format!("{NAMESPACE}:deployer"), ARGOCD));
+    accounts.push(("jenkins-in-argocd", format!("{NAMESPACE}:jenkins"), ARGOCD));
     accounts.push(("prometheus", "monitoring:prometheus".to_owned(), NAMESPACE));
     for (list, account, namespace) in accounts {
         let account = format!("--as=system:serviceaccount:{account}");
@@ -108,4 +111,63 @@ pub(crate) async fn of_the_deployer_end_there(installed: &Installed) {
     let elsewhere = ["--namespace=default", &format!("--as={DEPLOYER}"), "get", "pods"];
     let error = installed.cluster.kubectl(&elsewhere).await.unwrap_err().to_string();
     assert!(error.contains("forbidden"), "{error}");
+}
+
+/// Jenkins may create pods, and read no Secret by one.
+pub(crate) async fn of_jenkins_end_there(installed: &Installed) {
+    for (spec, refusal) in [
+        (json!({"volumes": [{"name": "secret", "secret": {"secretName": "nats-gateway"}}]}), "no volumes"),
+        (json!({"automountServiceAccountToken": true}), "no token of a service account"),
+        (json!({"initContainers": [container(&json!({"name": "init"}))]}), "no init containers"),
+        (
+            json!({"containers": [container(&json!({"envFrom": [{"secretRef": {"name": "nats-gateway"}}]}))]}),
+            "no environment from Secrets",
+        ),
+        (
+            json!({"containers": [container(&json!({"env": [{"name": "PASSWORD",
+                "valueFrom": {"secretKeyRef": {"name": "nats-gateway", "key": "password"}}}]}))]}),
+            "no variable from elsewhere",
+        ),
+    ] {
+        // The API server hears of a policy a moment after it was applied.
+        eventually(refusal, || async {
+            let error = try_as_jenkins(installed, &spec).await.err()?.to_string();
+            assert!(error.contains("oriyan-portfolio-jenkins"), "{error}");
+            error.contains(refusal).then_some(())
+        })
+        .await;
+    }
+    try_as_jenkins(installed, &json!({})).await.unwrap();
+    let exec =
+        ["--namespace", NAMESPACE, &format!("--as={JENKINS}"), "exec", "nats-0", "--container=nats", "--", "true"];
+    let error = installed.cluster.kubectl(&exec).await.unwrap_err().to_string();
+    assert!(error.contains("forbidden"), "{error}");
+}
+
+fn container(more: &Value) -> Value {
+    let mut container = json!({"name": "curl", "image": "x/curl:v1-abc1234", "securityContext": {
+        "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}});
+    container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    container
+}
+
+/// Has Jenkins create a pod, but for real.
+async fn try_as_jenkins(installed: &Installed, more: &Value) -> anyhow::Result<String> {
+    let mut spec = json!({"automountServiceAccountToken": false, "containers": [container(&json!({}))],
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let overrides = json!({"apiVersion": "v1", "spec": spec}).to_string();
+    let account = format!("--as={JENKINS}");
+    let run = [
+        "--namespace",
+        NAMESPACE,
+        &account,
+        "run",
+        "curl",
+        "--image=x/curl:v1-abc1234",
+        "--dry-run=server",
+        "--overrides",
+        &overrides,
+    ];
+    installed.cluster.kubectl(&run).await
 }

@@ -109,22 +109,6 @@ pub(crate) async fn helps() {
         installed.cluster.kubectl(&set).await.unwrap();
         ends(system, &id, "reverted").await;
         told(&shell, system, "ImageReplaced", &["kubectl-set"]);
-
-        for heading in ["## Nothing happens", "## Go back by hand"] {
-            for block in commands(heading) {
-                // Only one version has succeeded here: `e2e/tests/it/decisions.rs` goes back.
-                if block.contains("/rollback") {
-                    continue;
-                }
-                // There are no containers that would have written something.
-                let block: String = block.split_inclusive('\n').filter(|line| !line.contains(" logs ")).collect();
-                let told = shell.run_in(system, &block);
-                assert!(
-                    !told.is_empty() && !told.contains("problem+json") && !told.contains("\"status\":4"),
-                    "{block}: {told}"
-                );
-            }
-        }
     })
     .await;
 }

@@ -82,7 +82,7 @@ impl Watched {
         let builds = Builds::start(cluster().await, namespace, "20s").await;
         let mongo = Mongo::start(&builds.scratch.folder("mongo").unwrap()).await.unwrap();
         let folder = builds.scratch.folder("worker").unwrap();
-        let worker = system::worker_spec(&folder, &builds.nats, &mongo, "portfolio").unwrap();
+        let worker = system::worker_spec(&folder, &builds.nats.url(), &mongo, "portfolio").unwrap();
         let worker = system::start(worker).await.unwrap();
         let services = [
             ("gateway", builds.gateway.admin.base()),

@@ -84,7 +84,7 @@ impl System {
         let nats = Nats::start(&folder("nats")).await.unwrap();
         let mongo = Mongo::start(&folder("mongo")).await.unwrap();
         let specs = [0, 1].map(|index| Gateway::spec(&folder(&format!("gateway-{index}")), &nats.url()).unwrap());
-        let worker = system::worker_spec(&folder("worker"), &nats, &mongo, "portfolio").unwrap();
+        let worker = system::worker_spec(&folder("worker"), &nats.url(), &mongo, "portfolio").unwrap();
         let lines = targets.iter().map(|(target, settings)| line(name, target, settings));
         let file = lines.fold("targets:\n".to_owned(), |file, line| file + &line);
         let deployer = system::deployer_spec(&folder("deployer"), &nats.url(), cluster.kubeconfig(), &file).unwrap();

@@ -25,7 +25,7 @@ impl World {
         provision(&access, &spec).await;
         let mut gateway = Gateway::start_unready(access.sign_in(spec, "gateway")).unwrap();
         gateway.ready().await.unwrap();
-        let spec = system::worker_spec(&folder("worker"), &nats, &mongo, "portfolio").unwrap();
+        let spec = system::worker_spec(&folder("worker"), &nats.url(), &mongo, "portfolio").unwrap();
         let worker = start(&access, spec, "contact-worker").await;
         Self { nats, access, gateway, worker, mongo, scratch }
     }

@@ -25,7 +25,7 @@ impl Contacts {
         Service::run(&spec, "provision").await.unwrap();
         let mut gateway = Gateway::start_unready(spec).unwrap();
         gateway.ready().await.unwrap();
-        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &nats, &mongo, "portfolio").unwrap();
+        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &nats.url(), &mongo, "portfolio").unwrap();
         let worker = system::start(traced(spec, jaeger)).await.unwrap();
         Self { gateway, worker, nats, mongo, _scratch: scratch }
     }

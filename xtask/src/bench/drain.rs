@@ -38,7 +38,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
         let mongo = Mongo::start(&bus.scratch.folder("mongodb")?).await?;
         let documents = args.contacts.to_string();
         // Both into a collection with the same indexes.
-        Service::run(&bus.worker_spec(&mongo, "alone")?, "provision").await?;
+        Service::run(&bus.worker_spec("worker", &mongo, "alone")?, "provision").await?;
         let inserted = direct(&[
             "insert",
             "--uri",
@@ -53,9 +53,9 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
         .await?;
         figures.driver.push(number(&inserted, "documents")? / number(&inserted, "seconds")?);
 
-        let spec = bus.worker_spec(&mongo, "drained")?;
+        let spec = bus.worker_spec("worker", &mongo, "drained")?;
         Service::run(&spec, "provision").await?;
-        direct(&["batches", "--url", &bus.nats.url(), "--batch", "1000", "--messages", &documents]).await?;
+        direct(&["batches", "--url", &bus.url(), "--batch", "1000", "--messages", &documents]).await?;
         let contacts = mongo.collection("drained", "contacts").await?;
         let started = Instant::now();
         let mut worker = Service::start(spec)?;

@@ -28,7 +28,7 @@ pub(crate) async fn measure(rounds: usize) -> anyhow::Result<Report> {
     let kubernetes = cluster::Kubernetes::of_our_own(&scratch.folder("cluster")?).await?;
     let listen = format!("127.0.0.1:{}", testbed::free_port());
     let gateway = Gateway::spec(&scratch.path().join("gateway"), &nats.url())?.env("LISTEN_ADDR", listen);
-    let worker = system::worker_spec(&scratch.path().join("worker"), &nats, &mongo, "portfolio")?;
+    let worker = system::worker_spec(&scratch.path().join("worker"), &nats.url(), &mongo, "portfolio")?;
     let folder = scratch.path().join("deployer");
     let deployer = system::deployer_spec(&folder, &nats.url(), kubernetes.kubeconfig(), cluster::TARGETS)?;
     let specs = [optimized(gateway)?, optimized(worker)?, optimized(deployer)?];

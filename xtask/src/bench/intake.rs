@@ -118,7 +118,7 @@ async fn gateway(connections: usize, time: Duration, settings: &[(&str, &str)]) 
 
 async fn bus_alone(command: &str, option: &str, many: usize, time: Duration) -> anyhow::Result<f64> {
     let bus = Bus::start().await?;
-    let (url, many, seconds) = (bus.nats.url(), many.to_string(), time.as_secs().to_string());
+    let (url, many, seconds) = (bus.url(), many.to_string(), time.as_secs().to_string());
     let result = direct(&[command, "--url", &url, option, &many, "--seconds", &seconds]).await?;
     Ok(number(&result, "messages")? / number(&result, "seconds")?)
 }

@@ -115,7 +115,7 @@ pub(super) async fn deployer(bus: &Bus, cluster: &Cluster, folder: &str, targets
     };
     let targets = format!("targets:\n{}", targets.iter().map(line).collect::<String>());
     let folder = bus.scratch.folder(folder)?;
-    let spec = system::deployer_spec(&folder, &bus.nats.url(), cluster.deployer_kubeconfig(), &targets)?;
+    let spec = system::deployer_spec(&folder, &bus.url(), cluster.deployer_kubeconfig(), &targets)?;
     system::start(optimized(spec)?).await
 }
 

@@ -28,25 +28,52 @@ pub(crate) fn optimized(mut spec: Spec) -> anyhow::Result<Spec> {
 /// A bus with our streams.
 pub(crate) struct Bus {
     pub(crate) scratch: Scratch,
-    pub(crate) nats: Nats,
+    servers: Vec<Nats>,
 }
 
 impl Bus {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let nats = Nats::start(&scratch.folder("nats")?).await?;
-        let bus = Self { scratch, nats };
-        Service::run(&bus.gateway_spec()?, "provision").await?;
+        Self::of(scratch, vec![nats]).await
+    }
+
+    /// Of several servers, each of which has a copy of everything.
+    pub(crate) async fn start_cluster(servers: usize) -> anyhow::Result<Self> {
+        let scratch = Scratch::new()?;
+        let servers = Nats::start_cluster(&scratch.folder("nats")?, servers).await?;
+        Self::of(scratch, servers).await
+    }
+
+    async fn of(scratch: Scratch, servers: Vec<Nats>) -> anyhow::Result<Self> {
+        let bus = Self { scratch, servers };
+        bus.provision(&bus.gateway_spec("gateway")?).await?;
         Ok(bus)
     }
 
-    fn gateway_spec(&self) -> anyhow::Result<Spec> {
-        optimized(Gateway::spec(&self.scratch.path().join("gateway"), &self.nats.url())?)
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> String {
+        Nats::urls(&self.servers)
+    }
+
+    /// Has a service make its streams, with as many copies as there are servers.
+    pub(crate) async fn provision(&self, spec: &Spec) -> anyhow::Result<()> {
+        let spec = spec.clone().env("STREAM_REPLICAS", self.servers.len().to_string());
+        Service::run(&spec, "provision").await.map(drop)
+    }
+
+    fn gateway_spec(&self, folder: &str) -> anyhow::Result<Spec> {
+        optimized(Gateway::spec(&self.scratch.path().join(folder), &self.url())?)
     }
 
     /// A gateway on it, with some settings of its own.
     pub(crate) async fn gateway(&self, settings: &[(&str, &str)]) -> anyhow::Result<Gateway> {
-        let spec = settings.iter().fold(self.gateway_spec()?, |spec, (name, value)| spec.env(name, value));
+        self.gateway_in("gateway", settings).await
+    }
+
+    /// The same, in a folder of its own: one of several.
+    pub(crate) async fn gateway_in(&self, folder: &str, settings: &[(&str, &str)]) -> anyhow::Result<Gateway> {
+        let spec = settings.iter().fold(self.gateway_spec(folder)?, |spec, (name, value)| spec.env(name, value));
         let mut gateway = Gateway::start_unready(spec)?;
         gateway.ready().await?;
         Ok(gateway)
@@ -54,7 +81,7 @@ impl Bus {
 
     /// Removes all messages of a stream.
     pub(crate) async fn empty(&self, stream: &str) -> anyhow::Result<()> {
-        let url = self.nats.url();
+        let url = self.servers[0].url();
         let address = url.trim_start_matches("nats://");
         let mut connection = BufStream::new(TcpStream::connect(address).await?);
         let connect = "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n";
@@ -74,8 +101,8 @@ impl Bus {
     }
 
     /// How a worker on it is started.
-    pub(crate) fn worker_spec(&self, mongo: &Mongo, database: &str) -> anyhow::Result<Spec> {
-        optimized(system::worker_spec(&self.scratch.path().join("worker"), &self.nats, mongo, database)?)
+    pub(crate) fn worker_spec(&self, folder: &str, mongo: &Mongo, database: &str) -> anyhow::Result<Spec> {
+        optimized(system::worker_spec(&self.scratch.path().join(folder), &self.url(), mongo, database)?)
     }
 }
 

@@ -47,7 +47,7 @@ impl Stack {
             None
         };
         say("starting gateway and contact-worker …");
-        let worker = system::worker_spec(&new_log(&folder, "contact-worker"), &nats, &mongo, "portfolio")?;
+        let worker = system::worker_spec(&new_log(&folder, "contact-worker"), &nats.url(), &mongo, "portfolio")?;
         let worker = system::start(traced(worker, traces.as_ref())).await?;
         let spec = traced(Gateway::spec(&new_log(&folder, "gateway"), &nats.url())?, traces.as_ref());
         Service::run(&spec, "provision").await?;
