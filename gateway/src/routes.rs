@@ -17,7 +17,7 @@ use crate::{
 pub(crate) fn documented() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(base())
         .routes(routes!(contact::submit))
-        .routes(routes!(builds::list, builds::submit))
+        .routes(routes!(builds::list::list, builds::submit))
         .routes(routes!(builds::hook))
         .routes(routes!(builds::show))
         .routes(routes!(builds::force))

@@ -64,9 +64,14 @@ impl Sshd {
         Ok(Self { server, port, folder: folder.to_owned() })
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// A folder of this machine, as git finds it.
     pub fn url(&self, folder: &Path) -> String {
-        format!("ssh://127.0.0.1:{}{}", self.port, folder.display())
+        format!("ssh://{}{}", self.address(), folder.display())
     }
 
     /// The private key that opens it.

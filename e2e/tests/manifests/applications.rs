@@ -3,11 +3,7 @@
 //! What differs: the repository is a folder of this machine, which the deployer reaches by SSH. And since nothing measures pods here, `ArgoCD` is told not to
 //! call the `HorizontalPodAutoscaler` degraded for it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 use testbed::{ArgoCd, Fate, Gateway, Nats, Service, Sshd, eventually, http::Client, system, workspace_folder};
@@ -15,6 +11,7 @@ use testbed::{ArgoCd, Fate, Gateway, Nats, Service, Sshd, eventually, http::Clie
 use crate::{
     documents,
     installed::{Installed, NAMESPACE},
+    processes::{System, make_secrets, with_changed},
     rights::lines_without,
 };
 
@@ -38,7 +35,7 @@ pub(crate) struct Delivered {
 
 impl Delivered {
     pub(crate) async fn start() -> Self {
-        let installed = Installed::empty().await;
+        let installed = Installed::empty().await.with_folder("k8s/overlays/gitops");
         let argocd = ArgoCd::start(&installed.scratch.folder("argocd").unwrap(), &installed.cluster).await.unwrap();
         let health = json!({"data": {
             "resource.customizations.health.autoscaling_HorizontalPodAutoscaler": "return {status = \"Healthy\"}"
@@ -79,26 +76,26 @@ impl Delivered {
         REPOSITORIES.iter().fold(text.to_owned(), |text, there| text.replace(there, &here))
     }
 
-    /// A deployer with the rights that the manifests give it, and with the targets of a file. It reaches git by SSH, where there is
-    /// a server for that.
-    pub(crate) async fn deployer(&self, name: &str, targets: &str) -> Service {
+    /// A deployer with the rights that the manifests give it, and with their targets.
+    pub(crate) async fn deployer(&self) -> Service {
         let kubeconfig = self.installed.sign_in_as("deployer").await;
-        let targets = fs::read_to_string(workspace_folder().join(targets)).unwrap();
+        let targets = fs::read_to_string(workspace_folder().join("k8s/config/targets.yaml")).unwrap();
         // No container runs here that a smoke test could ask.
         let targets = lines_without(&targets, &["smoke:"]);
-        let targets = match &self.sshd {
-            Some(sshd) => {
-                let repository = sshd.url(&self.argocd.repositories().join(APPLICATION));
-                let path = |path: PathBuf| path.display().to_string();
-                let targets = targets.replace(REPOSITORIES[1], &repository);
-                let targets = targets.replace("/etc/git/key", &path(sshd.key_file()));
-                targets.replace("/etc/git/known_hosts", &path(sshd.known_hosts_file()))
-            }
-            None => self.here(&lines_without(&targets, &["key_file:", "known_hosts_file:"])),
-        };
-        let folder = self.installed.scratch.folder(name).unwrap();
+        let folder = self.installed.scratch.folder("live").unwrap();
         let spec = system::deployer_spec(&folder, &self.nats.url(), &kubeconfig, &targets).unwrap();
         system::start(spec).await.unwrap()
+    }
+
+    /// A file of configuration, with the repository that is here, by SSH where there is a server for it.
+    fn where_git_is(&self, file: &str) -> String {
+        let Some(sshd) = &self.sshd else {
+            return self.here(&lines_without(file, &["key_file:", "known_hosts_file:"]));
+        };
+        if file.starts_with("github.com ") || file.contains("\ngithub.com ") {
+            return fs::read_to_string(sshd.known_hosts_file()).unwrap();
+        }
+        file.replace(REPOSITORIES[1], &sshd.url(&self.argocd.repositories().join(APPLICATION)))
     }
 
     /// Posts a build, and gives what identifies it.
@@ -189,11 +186,41 @@ impl Delivered {
         kubectl(&self.installed, &["delete", "application", APPLICATION]).await;
     }
 
+    /// Runs the processes of the overlay `gitops` with what it gives them.
+    pub(crate) async fn commits(&self) {
+        make_secrets(&self.installed).await;
+        // Without a server, nobody asks for a key.
+        let key = self.sshd.as_ref().map_or_else(
+            || "--from-literal=ssh-privatekey=none".to_owned(),
+            |sshd| format!("--from-file=ssh-privatekey={}", sshd.key_file().display()),
+        );
+        let create = ["--namespace", NAMESPACE, "create", "secret", "generic", "git-deploy-key"];
+        let create = [&create[..], &["--type=kubernetes.io/ssh-auth", &key]].concat();
+        self.installed.cluster.kubectl(&create).await.unwrap();
+        let address: Vec<_> = self.sshd.iter().map(Sshd::address).collect();
+        with_changed(
+            &self.installed,
+            |file| self.where_git_is(file),
+            &address,
+            async |system| {
+                system.start("nats").await;
+                system.start("mongodb-stateful").await;
+                system.run("provision").await;
+                system.start_services().await;
+                self.deploys_commits(system).await;
+                self.commits_the_way_back(system).await;
+            },
+        )
+        .await;
+    }
+
     /// Two builds at once are two commits, and both are deployed.
-    pub(crate) async fn deploys_commits(&self) {
-        let (one, two) =
-            tokio::join!(self.post("gateway", 4, Fate::Ready), self.post("contact-worker", 4, Fate::Ready));
-        let (one, two) = tokio::join!(self.verdict(&one), self.verdict(&two));
+    async fn deploys_commits(&self, system: &System<'_>) {
+        let (one, two) = tokio::join!(
+            system.posts(image("gateway"), 4, Fate::Ready),
+            system.posts(image("contact-worker"), 4, Fate::Ready)
+        );
+        let (one, two) = tokio::join!(system.verdict(&one), system.verdict(&two));
         for (build, deployment) in [(one, "oriyan-portfolio-app"), (two, "contact-worker")] {
             assert_eq!(build["rollouts"][0]["state"], "succeeded", "{build:#}");
             assert_eq!(self.tag(deployment).await, Fate::Ready.tag(4), "{deployment}");
@@ -203,8 +230,8 @@ impl Delivered {
     }
 
     /// The way back is a commit, too, and nothing holds `ArgoCD` up on it.
-    pub(crate) async fn commits_the_way_back(&self) {
-        let build = self.verdict(&self.post("gateway", 5, Fate::ImageNotFound).await).await;
+    async fn commits_the_way_back(&self, system: &System<'_>) {
+        let build = system.verdict(&system.posts(image("gateway"), 5, Fate::ImageNotFound).await).await;
         assert_eq!(build["rollouts"][0]["state"], "rolled_back", "{build:#}");
         assert_eq!(self.tag("oriyan-portfolio-app").await, Fate::Ready.tag(4));
         self.is_well().await;

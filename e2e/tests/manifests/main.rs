@@ -122,14 +122,12 @@ async fn whoever_asks_for_more_than_is_written_down_is_refused() {
 async fn argocd_keeps_what_the_deployer_patches_and_applies_what_it_commits() {
     let delivered = Delivered::start().await;
     delivered.apply("argocd").await;
-    let deployer = delivered.deployer("live", "k8s/config/targets.yaml").await;
+    let deployer = delivered.deployer().await;
     delivered.keeps_a_live_patch().await;
     delivered.answers();
     delivered.undoes_it_without_our_settings().await;
     drop(deployer);
 
     delivered.apply("k8s/overlays/gitops/application").await;
-    let _deployer = delivered.deployer("gitops", "k8s/overlays/gitops/targets.yaml").await;
-    delivered.deploys_commits().await;
-    delivered.commits_the_way_back().await;
+    delivered.commits().await;
 }

@@ -17,11 +17,11 @@ pub(crate) struct Network<'a> {
     /// By pod, and the port that its container says.
     ports: BTreeMap<(String, u16), u16>,
     /// Who is no pod of the manifests, as host and port, and who answers for it here.
-    elsewhere: Vec<(&'static str, String)>,
+    elsewhere: Vec<(String, String)>,
 }
 
 impl<'a> Network<'a> {
-    pub(crate) fn new(objects: &'a [Value], elsewhere: Vec<(&'static str, String)>) -> Self {
+    pub(crate) fn new(objects: &'a [Value], elsewhere: Vec<(String, String)>) -> Self {
         let mut ports = BTreeMap::new();
         for (pod, template) in templates(objects) {
             let containers = list(&template["spec"]["containers"]).iter();

@@ -27,9 +27,6 @@ const LIMIT: Duration = Duration::from_mins(3);
 /// An image of others whose program is its entry point.
 const EXPORTER: &str = "natsio/prometheus-nats-exporter";
 
-/// Lines of configuration that name whom there is none of here. With a real `ArgoCD`: `e2e/tests/scenarios`.
-const LEFT_OUT: [&str; 1] = ["argocd: {"];
-
 /// The pods of all workloads, by name, with their templates: as many as a `StatefulSet` asks for, and one of everything
 /// else.
 pub(crate) fn templates(objects: &[Value]) -> Vec<(String, &Value)> {
@@ -92,7 +89,7 @@ impl<'a> Pod<'a> {
             Value::Null => (slice::from_ref(volume), default_mode(volume)),
             projected => (list(&projected["sources"]), &projected["defaultMode"]),
         };
-        let mode = Permissions::from_mode(u32::try_from(mode.as_u64().unwrap()).unwrap());
+        let mode = u32::try_from(mode.as_u64().unwrap()).unwrap();
         for source in sources {
             let kind = if source["secret"].is_object() { "Secret" } else { "ConfigMap" };
             let source = if kind == "Secret" { &source["secret"] } else { &source["configMap"] };
@@ -106,9 +103,16 @@ impl<'a> Pod<'a> {
                 let path = folder.join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(&path, content).unwrap();
-                fs::set_permissions(&path, mode.clone()).unwrap();
+                // In a pod, a key is not its user's own, and ssh does not look at the others' rights.
+                let mode = if self.is_key_of_ssh(kind, source) { mode & 0o700 } else { mode };
+                fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             }
         }
+    }
+
+    fn is_key_of_ssh(&self, kind: &str, source: &Value) -> bool {
+        let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == source["name"];
+        self.objects.iter().find(is_it).is_some_and(|object| object["type"] == "kubernetes.io/ssh-auth")
     }
 
     /// What a `Secret` or `ConfigMap` holds.
@@ -124,10 +128,7 @@ impl<'a> Pod<'a> {
 
     /// A file of configuration, with the addresses and folders that are here.
     fn file_here(&self, content: &[u8]) -> Vec<u8> {
-        let content = str::from_utf8(content).unwrap();
-        let lines = content.lines().filter(|line| !LEFT_OUT.iter().any(|start| line.trim().starts_with(start)));
-        let lines: Vec<_> = lines.collect();
-        let content = self.network.translate(&self.name, &lines.join("\n")) + "\n";
+        let content = self.network.translate(&self.name, str::from_utf8(content).unwrap());
         let words = content.split(' ').map(|word| self.path_here(word).unwrap_or_else(|| word.to_owned()));
         words.collect::<Vec<_>>().join(" ").into_bytes()
     }
@@ -163,7 +164,7 @@ impl<'a> Pod<'a> {
         let value = self.container(container);
         let words = list(&value["command"]).iter().chain(list(&value["args"])).map(text);
         let mut words: Vec<_> = words.map(str::to_owned).collect();
-        let repository = text(&value["image"]).rsplit_once(':').unwrap().0;
+        let repository = text(&value["image"]).rsplit_once(':').unwrap().0.trim_start_matches("docker.io/");
         let program = match OURS.iter().find(|(image, _)| *image == repository) {
             Some((_, service)) => service_binary(service).unwrap(),
             None if repository == EXPORTER => program("prometheus-nats-exporter"),

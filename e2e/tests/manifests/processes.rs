@@ -23,6 +23,7 @@ use crate::{
     installed::{Installed, NAMESPACE},
     network::Network,
     pods::{Pod, templates},
+    rights::lines_without,
 };
 
 /// The container that makes MongoDB's replica set and users. In a pod it would sleep then, for as long as the pod lives.
@@ -91,16 +92,32 @@ pub(crate) async fn are_watched() {
 
 /// Does something with the processes of an overlay, none of which runs at first and all of which are ended after it.
 pub(crate) async fn with(installed: &Installed, work: impl AsyncFnOnce(&mut System<'_>)) {
-    let objects = [installed.objects().await, secrets(installed).await].concat();
+    // There is no ArgoCD.
+    with_changed(installed, |file| lines_without(file, &["argocd: {"]), &[], work).await;
+}
+
+/// As [`with`], with files of configuration that are changed, so that they name these addresses of this machine.
+pub(crate) async fn with_changed(
+    installed: &Installed,
+    change: impl Fn(&str) -> String,
+    here: &[String],
+    work: impl AsyncFnOnce(&mut System<'_>),
+) {
+    let mut objects = [installed.objects().await, secrets(installed).await].concat();
+    let configuration = objects.iter_mut().filter(|object| object["kind"] == "ConfigMap");
+    for file in configuration.flat_map(|object| object["data"].as_object_mut().unwrap().values_mut()) {
+        *file = json!(change(text(file)));
+    }
     let health = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let elsewhere = vec![
+    let mut elsewhere = vec![
         // The containers of a new version do not run here.
-        ("portfolio-service.oriyan-portfolio:80", health.local_addr().unwrap().to_string()),
+        ("portfolio-service.oriyan-portfolio:80".to_owned(), health.local_addr().unwrap().to_string()),
         // Nobody takes traces.
-        ("otel-collector.monitoring:4317", format!("127.0.0.1:{}", free_port())),
+        ("otel-collector.monitoring:4317".to_owned(), format!("127.0.0.1:{}", free_port())),
         // Where people reach the gateway: told, and not used.
-        ("127.0.0.1:5001", "127.0.0.1:5001".to_owned()),
+        ("127.0.0.1:5001".to_owned(), "127.0.0.1:5001".to_owned()),
     ];
+    elsewhere.extend(here.iter().map(|address| (address.clone(), address.clone())));
     let network = Network::new(&objects, elsewhere);
     let pod = |(name, _): &(String, &Value)| Pod::new(&objects, &network, name, installed.scratch.path());
     let pods: Vec<_> = templates(&objects).iter().map(pod).collect();
