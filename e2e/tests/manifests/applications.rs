@@ -212,6 +212,8 @@ impl Delivered {
             },
         )
         .await;
+        let log = self.sshd.as_ref().map(|sshd| sshd.server.log());
+        assert!(log.as_ref().is_none_or(|log| log.contains("Accepted publickey")), "{log:?}");
     }
 
     /// Two builds at once are two commits, and both are deployed.

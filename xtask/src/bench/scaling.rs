@@ -102,7 +102,7 @@ async fn workers_store(workers: usize, servers: usize, contacts: u64) -> anyhow:
     let specs = (0..workers).map(|index| bus.worker_spec(&format!("worker-{index}"), &mongo, "portfolio"));
     let specs = specs.collect::<anyhow::Result<Vec<_>>>()?;
     bus.provision(&specs[0]).await?;
-    direct(&["batches", "--url", &bus.url(), "--batch", "1000", "--messages", &contacts.to_string()]).await?;
+    direct(&["batches", "--url", &bus.url_of_one(), "--batch", "1000", "--messages", &contacts.to_string()]).await?;
     let stored = mongo.collection("portfolio", "contacts").await?;
     let started = Instant::now();
     let mut running = specs.into_iter().map(Service::start).collect::<anyhow::Result<Vec<_>>>()?;

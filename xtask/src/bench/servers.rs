@@ -56,6 +56,11 @@ impl Bus {
         Nats::urls(&self.servers)
     }
 
+    /// One of its servers.
+    pub(crate) fn url_of_one(&self) -> String {
+        self.servers[0].url()
+    }
+
     /// Has a service make its streams, with as many copies as there are servers.
     pub(crate) async fn provision(&self, spec: &Spec) -> anyhow::Result<()> {
         let spec = spec.clone().env("STREAM_REPLICAS", self.servers.len().to_string());
@@ -81,7 +86,7 @@ impl Bus {
 
     /// Removes all messages of a stream.
     pub(crate) async fn empty(&self, stream: &str) -> anyhow::Result<()> {
-        let url = self.servers[0].url();
+        let url = self.url_of_one();
         let address = url.trim_start_matches("nats://");
         let mut connection = BufStream::new(TcpStream::connect(address).await?);
         let connect = "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\n";

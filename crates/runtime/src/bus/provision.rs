@@ -3,9 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use async_nats::jetstream::{self, consumer::pull, context::GetStreamErrorKind, stream};
+use async_nats::jetstream::{
+    self, ErrorCode,
+    consumer::pull,
+    context::{
+        ConsumerInfoError, ConsumerInfoErrorKind, CreateStreamError, CreateStreamErrorKind, GetStreamError,
+        GetStreamErrorKind,
+    },
+    stream::{self, ConsumerError, ConsumerErrorKind},
+};
 use events::{Consumer, Stream};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
     Bus,
@@ -16,6 +24,11 @@ use crate::{readiness::Latch, shutdown::Shutdown};
 /// How often streams are looked at, and how often while something is wrong with them.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 const CHECK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often one stream or consumer is provisioned, while the servers do not answer in time. Those of a cluster that has just
+/// started are busy with each other.
+const TRIES: u32 = 5;
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 impl Bus {
     /// Creates streams, or updates them, and says what changed. A stream keeps its replicas unless told otherwise.
@@ -29,7 +42,7 @@ impl Bus {
     ) -> anyhow::Result<Vec<String>> {
         let mut said = Vec::new();
         for stream in streams {
-            let said_of_it = self.provision_stream(stream, replicas).await;
+            let said_of_it = patiently(async || self.provision_stream(stream, replicas).await).await;
             said.push(said_of_it.with_context(|| format!("stream {}", stream.name))?);
         }
         Ok(said)
@@ -62,7 +75,7 @@ impl Bus {
     pub async fn provision_consumers(&self, consumers: &[Consumer]) -> anyhow::Result<Vec<String>> {
         let mut said = Vec::new();
         for consumer in consumers {
-            let said_of_it = self.provision_consumer(consumer).await;
+            let said_of_it = patiently(async || self.provision_consumer(consumer).await).await;
             said.push(said_of_it.with_context(|| format!("consumer {}", consumer.name))?);
         }
         Ok(said)
@@ -74,7 +87,7 @@ impl Bus {
         let wanted = consumer.to_json();
         let found = match stream.consumer_info(name).await {
             Ok(info) => Some(serde_json::to_value(&info.config)?),
-            Err(error) if matches!(error.kind(), jetstream::context::ConsumerInfoErrorKind::NotFound) => None,
+            Err(error) if matches!(error.kind(), ConsumerInfoErrorKind::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
         let changes = found.as_ref().map(|found| differences(found, &wanted));
@@ -141,5 +154,78 @@ impl Bus {
                 _ => Err(error.into()),
             },
         }
+    }
+}
+
+/// Does it again while the servers are not ready for it, a few times. It has to be something that may be done twice.
+async fn patiently<T>(mut work: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 1..TRIES {
+        match work().await {
+            Err(error) if may_pass(&error) => tracing::warn!("the bus is not ready for it, trying again: {error:#}"),
+            result => return result,
+        }
+        sleep(TRY_AGAIN).await;
+    }
+    work().await
+}
+
+/// Whether an error says no more than that the servers are not ready.
+fn may_pass(error: &anyhow::Error) -> bool {
+    // No peers: a cluster's leader does not know the other servers yet.
+    let unready =
+        |answer: &jetstream::Error| answer.code() == 503 || answer.error_code() == ErrorCode::CLUSTER_NO_PEERS;
+    if let Some(error) = error.downcast_ref::<CreateStreamError>() {
+        return match error.kind() {
+            CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable => true,
+            CreateStreamErrorKind::JetStream(answer) => unready(&answer),
+            _ => false,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<GetStreamError>() {
+        return match error.kind() {
+            GetStreamErrorKind::Request => true,
+            GetStreamErrorKind::JetStream(answer) => unready(&answer),
+            _ => false,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ConsumerInfoError>() {
+        return matches!(error.kind(), ConsumerInfoErrorKind::TimedOut | ConsumerInfoErrorKind::Request);
+    }
+    match error.downcast_ref::<ConsumerError>().map(async_nats::error::Error::kind) {
+        Some(ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request) => true,
+        Some(ConsumerErrorKind::JetStream(answer)) => unready(&answer),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_a_few_times_and_nothing_else_is() {
+        for (kind, tries) in [
+            (CreateStreamErrorKind::TimedOut, TRIES),
+            (CreateStreamErrorKind::JetStreamUnavailable, TRIES),
+            (CreateStreamErrorKind::InvalidStreamName, 1),
+        ] {
+            let tried = Cell::new(0);
+            let work = async || {
+                tried.set(tried.get() + 1);
+                Err::<(), _>(CreateStreamError::new(kind.clone()).into())
+            };
+            assert!(patiently(work).await.is_err());
+            assert_eq!(tried.get(), tries, "{kind}");
+        }
+        let tried = Cell::new(0);
+        let work = async || {
+            tried.set(tried.get() + 1);
+            if tried.get() == 1 { Err(GetStreamError::new(GetStreamErrorKind::Request).into()) } else { Ok(()) }
+        };
+        patiently(work).await.unwrap();
+        assert_eq!(tried.get(), 2);
+        assert!(!may_pass(&anyhow::anyhow!("refused, since it could lose messages")));
     }
 }
