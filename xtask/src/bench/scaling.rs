@@ -9,7 +9,7 @@ use testbed::{Mongo, Service, within};
 use super::{
     report::Report,
     servers::{Bus, direct},
-    stats::Series,
+    stats::{Series, figure},
     wrk,
 };
 use crate::run::say;
@@ -40,6 +40,8 @@ struct Intake {
     rate: Series,
     p50: Series,
     p99: Series,
+    /// Requests, and those of them that were refused or had no answer.
+    requests: f64,
     not_accepted: f64,
 }
 
@@ -52,7 +54,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     for round in 1..=rounds {
         for ((gateways, servers), figures) in INTAKE.into_iter().zip(&mut intake) {
             for (connections, figures) in CONNECTIONS.into_iter().zip(figures) {
-                figures.add(&gateways_take(gateways, servers, connections, time).await?);
+                figures.add(&gateways_take(gateways, servers, connections, time).await?, time);
             }
         }
         for ((workers, servers), figures) in STORING.into_iter().zip(&mut storing) {
@@ -65,11 +67,12 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
 
 impl Intake {
     /// Adds what the gateways did in a round: all of them took so much, and the slowest was so slow.
-    fn add(&mut self, seen: &[wrk::Seen]) {
+    fn add(&mut self, seen: &[wrk::Seen], time: Duration) {
         let most = |of: fn(&wrk::Seen) -> f64| seen.iter().map(of).fold(0.0, f64::max);
         self.rate.push(seen.iter().map(|seen| seen.rate).sum());
         self.p50.push(most(|seen| seen.p50));
         self.p99.push(most(|seen| seen.p99));
+        self.requests += seen.iter().map(|seen| seen.rate * time.as_secs_f64()).sum::<f64>();
         self.not_accepted += seen.iter().map(|seen| seen.refused + seen.failed).sum::<f64>();
     }
 }
@@ -141,8 +144,11 @@ fn report(args: &Args, rounds: usize, intake: &[Vec<Intake>], storing: &[Series]
     report.say("As a multiple of one gateway and one server, round by round:");
     let ratio = |index: usize, at: usize| intake[index][at].rate.over(&intake[0][at].rate).show();
     report.table(&head("requests/s"), &rows(&ratio)[1..]);
-    let not_accepted: f64 = intake.iter().flatten().map(|figures| figures.not_accepted).sum();
-    report.say(&format!("{not_accepted} requests were refused or failed."));
+    let share = |index: usize, at: usize| {
+        let figures = &intake[index][at];
+        figure(100.0 * figures.not_accepted / figures.requests)
+    };
+    report.table(&head("refused, or without an answer, in %"), &rows(&share));
     let row = |((combination, series), first): ((_, &Series), &Series)| {
         vec![name(combination, "worker"), series.show(), series.over(first).show()]
     };
