@@ -104,9 +104,7 @@ impl World {
         let text = targets(namespace, &repository);
         let spec = system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &text).unwrap();
         let deployer = system::start(spec).await.unwrap();
-        for access in ["k8s/jenkins-access.yaml", "argocd/jenkins-access.yaml"] {
-            allow(namespace, access).await;
-        }
+        allow(namespace, "k8s/jenkins-access.yaml").await;
         let signed_in = scratch.path().join("jenkins.kubeconfig");
         cluster.sign_in_as(namespace, "jenkins", &signed_in).await.unwrap();
         let kubeconfig = cluster.kubeconfig().to_string_lossy().into_owned();
@@ -213,10 +211,11 @@ async fn allow(namespace: &str, access: &str) {
     shared().await.cluster.apply(&text.replace("DEPLOYMENT", "oriyan-portfolio-app")).await.unwrap();
 }
 
-/// An Application of the namespace's Deployments, which leaves their images to us.
+/// An Application of the namespace's Deployments, which leaves their images to us, and what Jenkins may ask of it.
 pub(crate) async fn follow_with_argocd(world: &World) {
     let Shared { cluster, registry, argocd } = shared().await;
     let name = world.namespace;
+    allow(name, "argocd/jenkins-access.yaml").await;
     let manifests = deployments(name, &format!("{}/{REPOSITORY}", registry.host));
     let text: Vec<_> = manifests.iter().map(Value::to_string).collect();
     argocd.commit(name, &text.join("\n---\n")).unwrap();

@@ -1,7 +1,7 @@
 //! Our Applications on a real `ArgoCD`, which applies the manifests as they are from a git repository.
 //!
-//! What differs: the repository is a folder of this machine, which the deployer reaches by SSH. And since nothing measures pods here, `ArgoCD` is told not to
-//! call the `HorizontalPodAutoscaler` degraded for it.
+//! What differs: the repository is a folder of this machine, which the deployer reaches by SSH. And since nothing measures
+//! pods here, `ArgoCD` is told not to call the `HorizontalPodAutoscaler` degraded for it.
 
 use std::{fs, path::Path, process::Command};
 
@@ -92,7 +92,7 @@ impl Delivered {
         let Some(sshd) = &self.sshd else {
             return self.here(&lines_without(file, &["key_file:", "known_hosts_file:"]));
         };
-        if file.starts_with("github.com ") || file.contains("\ngithub.com ") {
+        if file.contains("github.com ssh-ed25519 ") {
             return fs::read_to_string(sshd.known_hosts_file()).unwrap();
         }
         file.replace(REPOSITORIES[1], &sshd.url(&self.argocd.repositories().join(APPLICATION)))
@@ -203,10 +203,7 @@ impl Delivered {
             |file| self.where_git_is(file),
             &address,
             async |system| {
-                system.start("nats").await;
-                system.start("mongodb-stateful").await;
-                system.run("provision").await;
-                system.start_services().await;
+                system.start_all().await;
                 self.deploys_commits(system).await;
                 self.commits_the_way_back(system).await;
             },

@@ -112,10 +112,7 @@ pub(crate) async fn restore_everything() {
 
 /// A contact that is stored and a build that is rolled out; and one of each that wait.
 async fn leave_something(system: &mut System<'_>) -> Waiting {
-    system.start("nats").await;
-    system.start("mongodb-stateful").await;
-    system.run("provision").await;
-    system.start_services().await;
+    system.start_all().await;
     let contact = system.posts_a_contact("Ada").await;
     system.has_stored(contact).await;
     let rolled_out = system.posts_a_build("mastereflex123/portfolio", 2).await;

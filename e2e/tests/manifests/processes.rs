@@ -71,10 +71,7 @@ pub(crate) async fn are_watched() {
     installed.all_ready().await;
     make_secrets(&installed).await;
     with(&installed, async |system| {
-        system.start("nats").await;
-        system.start("mongodb-stateful").await;
-        system.run("provision").await;
-        system.start_services().await;
+        system.start_all().await;
         let prometheus = Discovered::start(system).await;
         prometheus.finds_every_pod(system).await;
         system.stores_a_contact().await;
@@ -175,6 +172,14 @@ impl<'a> System<'a> {
             pod.ready(container, &mut server).await;
             self.running.push(server);
         }
+    }
+
+    /// Starts everything, in the order in which it is ready at once.
+    pub(crate) async fn start_all(&mut self) {
+        self.start("nats").await;
+        self.start("mongodb-stateful").await;
+        self.run("provision").await;
+        self.start_services().await;
     }
 
     /// Starts the three services, and what answers to the smoke test for a new version.

@@ -62,10 +62,7 @@ pub(crate) async fn helps() {
     make_secrets(&installed).await;
     let shell = Shell::new(&installed);
     with(&installed, async |system| {
-        system.start("nats").await;
-        system.start("mongodb-stateful").await;
-        system.run("provision").await;
-        system.start_services().await;
+        system.start_all().await;
         let first = commands(HEADING);
         shell.run_in(system, &first[0]);
         let told = |shell: &Shell, system: &System<'_>, cause: &str, expected: &[&str]| {

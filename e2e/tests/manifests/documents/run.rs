@@ -83,10 +83,7 @@ pub(crate) fn run_at(place: &str, installed: &Installed) {
 
 /// Builds that succeeded, one that failed, and what could not be handled. Gives the one that failed.
 async fn make_a_past(system: &mut System<'_>) -> String {
-    system.start("nats").await;
-    system.start("mongodb-stateful").await;
-    system.run("provision").await;
-    system.start_services().await;
+    system.start_all().await;
     system.rolls_out(IMAGE, 2).await;
     system.rolls_out(IMAGE, 3).await;
     let failed = system.posts(IMAGE, 4, Fate::ImageNotFound).await;
