@@ -12,6 +12,8 @@ use crate::progress::same_image;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Application {
     sync: String,
+    /// It is synced as soon as it differs, and not only when a person says so.
+    automated: bool,
     health: String,
     health_message: String,
     images: Vec<String>,
@@ -45,7 +47,7 @@ pub(crate) enum Gate {
 }
 
 impl Application {
-    /// Reads an Application's `status` and `operation`. What is missing is as good as empty.
+    /// Reads an Application's `status`, `operation`, and whether its `spec` has it synced automatically. What is missing is as good as empty.
     pub(crate) fn of(object: &Value) -> Self {
         let status = &object["status"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -56,9 +58,11 @@ impl Application {
             let kind = text(&condition["type"]);
             kind.ends_with("Error").then(|| (kind, text(&condition["message"])))
         };
+        let automated = &object["spec"]["syncPolicy"]["automated"];
         let failed = matches!(operation["phase"].as_str(), Some("Failed" | "Error"));
         Self {
             sync: text(&status["sync"]["status"]),
+            automated: automated.is_object() && automated["enabled"] != false,
             health: text(&status["health"]["status"]),
             health_message: text(&status["health"]["message"]),
             images: status["summary"]["images"].as_array().into_iter().flatten().map(text).collect(),
@@ -95,7 +99,7 @@ impl Application {
             return Gate::Degraded(format!("its health is Degraded{message}{conditions}"));
         }
         if self.sync != "Synced" {
-            return Gate::Waiting(format!("it is {}{conditions}", or_unknown(&self.sync)));
+            return Gate::Waiting(format!("it is {}{}{conditions}", or_unknown(&self.sync), self.by_hand()));
         }
         if self.health != "Healthy" {
             return Gate::Waiting(format!("its health is {}{conditions}", or_unknown(&self.health)));
@@ -131,7 +135,16 @@ impl Application {
     pub(crate) fn standing(&self) -> String {
         let at = if self.compared.is_empty() { String::new() } else { format!(" at {}", short(&self.compared)) };
         let operation = if self.operation { ", and an operation is under way" } else { "" };
-        format!("it is {}{at}{operation}", or_unknown(&self.sync))
+        format!("it is {}{at}{operation}{}", or_unknown(&self.sync), self.by_hand())
+    }
+
+    /// What keeps it from being synced, in words, where it waits for a person.
+    fn by_hand(&self) -> &'static str {
+        if self.sync == "OutOfSync" && !self.automated && !self.operation {
+            ", and nothing syncs it automatically: spec.syncPolicy.automated is not set, or not enabled"
+        } else {
+            ""
+        }
     }
 }
 
@@ -151,7 +164,7 @@ mod tests {
     use super::*;
 
     fn gate(changes: &Value) -> Gate {
-        let mut object = json!({"status": {
+        let mut object = json!({"spec": {"syncPolicy": {"automated": {}}}, "status": {
             "sync": {"status": "Synced"}, "health": {"status": "Healthy"}, "reconciledAt": "2026-01-01T00:00:11Z",
             "summary": {"images": ["x/y:v1-abcd", "docker.io/a/b:v2-abcd"]},
             "operationState": {"phase": "Succeeded", "finishedAt": "2026-01-01T00:00:01Z"},
@@ -184,6 +197,23 @@ mod tests {
             Some(("ComparisonError", "no such path"))
         );
         assert_eq!(of(json!({})).standing(), "it is Synced at aaaaaaa");
+        let standing = |automated: Value, operation: Value| {
+            let spec = json!({"syncPolicy": {"automated": automated}});
+            let status = json!({"sync": {"status": "OutOfSync"}});
+            of(json!({"spec": spec, "operation": operation, "status": status})).standing()
+        };
+        let by_hand = "it is OutOfSync at aaaaaaa, and nothing syncs it automatically: spec.syncPolicy.automated is not set, \
+                       or not enabled";
+        let under_way = "it is OutOfSync at aaaaaaa, and an operation is under way";
+        for (automated, operation, expected) in [
+            (json!({}), json!(null), "it is OutOfSync at aaaaaaa"),
+            (json!({"enabled": true}), json!(null), "it is OutOfSync at aaaaaaa"),
+            (json!({"enabled": false}), json!(null), by_hand),
+            (json!(null), json!(null), by_hand),
+            (json!(null), json!({"sync": {}}), under_way),
+        ] {
+            assert_eq!(standing(automated.clone(), operation.clone()), expected, "{automated} {operation}");
+        }
     }
 
     #[test]

@@ -25,6 +25,12 @@ fn automated() -> Value {
     json!({"syncPolicy": {"automated": {"selfHeal": true}}})
 }
 
+/// An Application that waits for a person. Without any policy: of an empty one `ArgoCD` takes the key away, a moment later, and
+/// with it whatever has been written there in between.
+fn by_hand() -> Value {
+    json!({"syncPolicy": null})
+}
+
 /// A repository with a kustomization, in which others' images may stand too, and an Application that follows it.
 async fn follow(scene: &Scene, spec: &Value, others: &[&str]) {
     let shared = scene.world.shared().await;
@@ -121,9 +127,12 @@ fn verdicts() -> Vec<Case> {
         })
         .settings(GITOPS),
         Case::new("gitops-by-hand", "gitops: ArgoCD waits for a person to sync", |scene| async move {
-            follow(&scene, &json!({"syncPolicy": {"automated": null}}), &[]).await;
+            follow(&scene, &by_hand(), &[]).await;
             let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict.is("rolled_back", "ApplicationNotSynced", 20.0).says("OutOfSync");
+            verdict
+                .is("rolled_back", "ApplicationNotSynced", 20.0)
+                .says("OutOfSync")
+                .says("nothing syncs it automatically: spec.syncPolicy.automated");
         })
         .settings(IMPATIENT),
         Case::new("gitops-unbuildable", "gitops: ArgoCD cannot build the branch", |scene| async move {
@@ -210,7 +219,7 @@ fn others() -> Vec<Case> {
         )
         .own_bus(),
         Case::new("gitops-killed", "gitops: the deployer is killed after its commit", |scene| async move {
-            follow(&scene, &json!({"syncPolicy": {"automated": null}}), &[]).await;
+            follow(&scene, &by_hand(), &[]).await;
             let scratch = Scratch::new().unwrap();
             let mut bus = scene.own_bus(&scratch, 1).await;
             let shared = scene.world.shared().await;
