@@ -12,6 +12,7 @@ mod next;
 mod process;
 mod provision;
 mod publish;
+mod refused;
 mod settle;
 mod streams;
 
@@ -36,6 +37,7 @@ pub struct Bus {
     client: async_nats::Client,
     jetstream: jetstream::Context,
     connected: watch::Receiver<bool>,
+    refusals: refused::Refusals,
     /// Made when the first message is asked for.
     pulls: Arc<OnceCell<next::Pulls>>,
     metrics: metrics::BusMetrics,

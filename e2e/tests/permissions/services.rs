@@ -124,3 +124,37 @@ async fn a_build_is_rolled_out_and_told_of_and_its_target_frozen() {
     .await;
     world.nothing_was_refused();
 }
+
+#[tokio::test]
+async fn who_provisions_as_a_user_that_may_not_is_told_what_is_refused() {
+    let scratch = Scratch::new().unwrap();
+    let folder = |name: &str| scratch.folder(name).unwrap();
+    let (nats, access) = Nats::start_secured(&folder("nats")).await.unwrap();
+    let spec = Gateway::spec(&folder("gateway"), &nats.url()).unwrap();
+    let ended = Service::run(&access.sign_in(spec, "gateway"), "provision").await.unwrap_err().to_string();
+    let violation =
+        format!("Permissions Violation for Publish to \"{}.STREAM.CREATE.CONTACTS\"", Access::api("gateway"));
+    let expected = format!("stream CONTACTS: the server refuses it to this user: {violation}\n");
+    assert!(ended.contains(&expected), "{ended}");
+    let log = nats.server.log();
+    let asked = log.lines().filter(|line| line.contains("Violation")).count();
+    assert_eq!(asked, 1, "what is refused is not asked again: {log}");
+}
+
+#[tokio::test]
+async fn a_service_that_signs_in_as_another_user_says_what_is_refused() {
+    let scratch = Scratch::new().unwrap();
+    let folder = |name: &str| scratch.folder(name).unwrap();
+    let (nats, access) = Nats::start_secured(&folder("nats")).await.unwrap();
+    let spec = Gateway::spec(&folder("gateway"), &nats.url()).unwrap();
+    provision(&access, &spec).await;
+    let gateway = Gateway::start_unready(access.sign_in(spec, "deployer")).unwrap();
+    let violation =
+        format!("Permissions Violation for Publish to \"{}.STREAM.INFO.CONTACTS\"", Access::api("deployer"));
+    let expected = format!("stream CONTACTS cannot be seen: the server refuses it to this user: {violation}");
+    eventually("a gateway that says why it is not ready", || async {
+        let report = gateway.admin.get("/readyz").await.ok()?.json();
+        (report["dependencies"]["streams"]["detail"] == expected.as_str()).then_some(())
+    })
+    .await;
+}

@@ -5,9 +5,20 @@ use testbed::{Fate, eventually};
 
 use crate::scene::{Case, Scene};
 
-/// A build of a slow version, whose image has just been set.
-async fn slow(scene: &Scene) -> crate::scene::Watched<'_> {
-    scene.post(&Fate::SlowlyReady.tag(2)).await.watched().await
+/// A build whose image has been set, and whose rollout gets no further until it is released: its pods are ready, and not
+/// available.
+async fn held(scene: &Scene) -> crate::scene::Watched<'_> {
+    available_after(scene, 500).await;
+    scene.post(&Fate::Ready.tag(2)).await.watched().await
+}
+
+async fn release(scene: &Scene) {
+    available_after(scene, 0).await;
+}
+
+async fn available_after(scene: &Scene, seconds: u32) {
+    let patch = json!({"spec": {"minReadySeconds": seconds}}).to_string();
+    scene.kubectl(&["patch", "deployment/app", "--type=merge", "--patch", &patch]).await.unwrap();
 }
 
 #[expect(clippy::too_many_lines, reason = "a list")]
@@ -47,39 +58,45 @@ pub(crate) fn cases() -> Vec<Case> {
         })
         .deployment(json!({"spec": {"replicas": 0}})),
         Case::new("scaled-up", "scaled up meanwhile", |scene| async move {
-            let watched = slow(&scene).await;
+            let watched = held(&scene).await;
             scene.kubectl(&["scale", "deployment/app", "--replicas=4"]).await.unwrap();
+            release(&scene).await;
             let verdict = watched.verdict().await;
             verdict.succeeded(25.0);
             assert_eq!(verdict.field("/progress/desired"), &json!(4));
         }),
         Case::new("scaled-down", "scaled down meanwhile", |scene| async move {
-            let watched = slow(&scene).await;
+            let watched = held(&scene).await;
             scene.kubectl(&["scale", "deployment/app", "--replicas=1"]).await.unwrap();
+            release(&scene).await;
             let verdict = watched.verdict().await;
             verdict.succeeded(25.0);
             assert_eq!(verdict.field("/progress/desired"), &json!(1));
         })
         .deployment(json!({"spec": {"replicas": 3}})),
         Case::new("scaled-by-hpa", "scaled by a HorizontalPodAutoscaler meanwhile", |scene| async move {
-            let watched = slow(&scene).await;
+            let watched = held(&scene).await;
             // Its minimum is above what there is, which it corrects without any metrics.
             scene.kubectl(&["autoscale", "deployment/app", "--min=4", "--max=6", "--cpu=50%"]).await.unwrap();
+            let scaled = || async { (scene.field(".spec.replicas").await == "4").then_some(()) };
+            eventually("a Deployment that has been scaled", scaled).await;
+            release(&scene).await;
             let verdict = watched.verdict().await;
             verdict.succeeded(40.0);
             assert_eq!(verdict.field("/progress/desired"), &json!(4));
         })
         .settings("deadline: 60s, failure_grace: 3s, rollback: true"),
         Case::new("template-edited", "another field of the template is edited meanwhile", |scene| async move {
-            let watched = slow(&scene).await;
+            let watched = held(&scene).await;
             scene.kubectl(&["set", "env", "deployment/app", "COLOUR=blue"]).await.unwrap();
+            release(&scene).await;
             let verdict = watched.verdict().await;
             verdict.succeeded(25.0);
             let status = scene.kubectl(&["rollout", "status", "deployment/app", "--timeout=1s"]).await.unwrap();
             assert!(status.contains("successfully rolled out"), "{status}");
         }),
         Case::new("image-changed", "somebody sets another image meanwhile", |scene| async move {
-            let watched = slow(&scene).await;
+            let watched = held(&scene).await;
             let theirs = scene.image_of(&Fate::Ready.tag(9));
             scene.kubectl(&["set", "image", "deployment/app", &format!("app={theirs}")]).await.unwrap();
             let verdict = watched.verdict().await;
@@ -87,7 +104,7 @@ pub(crate) fn cases() -> Vec<Case> {
             assert_eq!(scene.image().await, theirs);
         }),
         Case::new("deleted", "the Deployment is deleted meanwhile", |scene| async move {
-            let watched = slow(&scene).await;
+            let watched = held(&scene).await;
             scene.kubectl(&["delete", "deployment/app"]).await.unwrap();
             let verdict = watched.verdict().await;
             verdict.is("failed", "DeploymentNotFound", 8.0).says("could not be rolled back");

@@ -11,7 +11,7 @@ use async_nats::{Auth, AuthError, ConnectOptions, Event, jetstream::context::Con
 use prometheus::Registry;
 use tokio::sync::watch;
 
-use super::{Bus, metrics::BusMetrics};
+use super::{Bus, metrics::BusMetrics, refused::refusal};
 use crate::{
     config::{ConfigError, Nats},
     readiness::Latch,
@@ -38,6 +38,7 @@ impl Bus {
     /// [`ConfigError`] if a file that the configuration names cannot be read.
     pub async fn connect(name: &'static str, config: &Nats, latch: Latch, registry: &Registry) -> anyhow::Result<Self> {
         let (sender, connected) = watch::channel(false);
+        let (refused, refusals) = watch::channel(String::new());
         let metrics = BusMetrics::new(registry);
         let observed = metrics.clone();
         let options = sign_in(config)
@@ -49,6 +50,9 @@ impl Bus {
             .reconnect_delay_callback(pause)
             .event_callback(move |event| {
                 observe(&event, &latch, &sender, &observed);
+                if let Some(told) = refusal(&event) {
+                    refused.send_replace(told.to_owned());
+                }
                 std::future::ready(())
             });
         let client = options.connect(config.urls.0.clone()).await.context("NATS_URL")?;
@@ -57,7 +61,7 @@ impl Bus {
             .timeout(ANSWER_TIMEOUT)
             .ack_timeout(ANSWER_TIMEOUT)
             .build(client.clone());
-        Ok(Self { name, client, jetstream, connected, pulls: Arc::default(), metrics })
+        Ok(Self { name, client, jetstream, connected, refusals, pulls: Arc::default(), metrics })
     }
 
     /// Waits until the bus is connected.

@@ -42,7 +42,8 @@ impl Bus {
     ) -> anyhow::Result<Vec<String>> {
         let mut said = Vec::new();
         for stream in streams {
-            let said_of_it = patiently(async || self.provision_stream(stream, replicas).await).await;
+            let once = async || self.unless_refused(stream.name, self.provision_stream(stream, replicas)).await;
+            let said_of_it = patiently(once).await;
             said.push(said_of_it.with_context(|| format!("stream {}", stream.name))?);
         }
         Ok(said)
@@ -75,7 +76,8 @@ impl Bus {
     pub async fn provision_consumers(&self, consumers: &[Consumer]) -> anyhow::Result<Vec<String>> {
         let mut said = Vec::new();
         for consumer in consumers {
-            let said_of_it = patiently(async || self.provision_consumer(consumer).await).await;
+            let once = async || self.unless_refused(&consumer.name, self.provision_consumer(consumer)).await;
+            let said_of_it = patiently(once).await;
             said.push(said_of_it.with_context(|| format!("consumer {}", consumer.name))?);
         }
         Ok(said)
@@ -138,7 +140,8 @@ impl Bus {
 
     /// What the server says of a stream, or what is wrong, in words.
     pub(super) async fn stream_info(&self, stream: &Stream) -> Result<stream::Info, String> {
-        match self.find_stream(stream).await {
+        let of = format!("STREAM.INFO.{}", stream.name);
+        match self.unless_refused(&of, self.find_stream(stream)).await {
             Ok(Some(info)) => Ok(info),
             Ok(None) => Err(format!("stream {} is missing: run provision as a privileged user", stream.name)),
             Err(error) => Err(format!("stream {} cannot be seen: {error:#}", stream.name)),
