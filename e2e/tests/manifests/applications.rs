@@ -179,7 +179,7 @@ impl Delivered {
         })
         .await;
         self.is_well().await;
-        let build = self.verdict(&self.post("gateway", 3, Fate::SlowlyReady).await).await;
+        let build = self.verdict(&self.post("gateway", 3, Fate::NeverReady).await).await;
         assert_eq!(build["rollouts"][0]["state"], "reverted", "{build:#}");
         let hint = build.to_string();
         assert!(hint.contains("ignoreDifferences") && hint.contains("RespectIgnoreDifferences=true"), "{build:#}");

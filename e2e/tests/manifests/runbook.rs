@@ -95,10 +95,10 @@ pub(crate) async fn helps() {
         told(&shell, system, "FailedCreate", &["exceeded quota", "pods"]);
         installed.cluster.kubectl(&["--namespace", NAMESPACE, "delete", "resourcequota", quota]).await.unwrap();
 
-        let id = system.posts(image, 7, Fate::SlowlyReady).await;
+        let id = system.posts(image, 7, Fate::NeverReady).await;
         eventually("the image", || async {
             let get = ["--namespace", NAMESPACE, "get", "deployment", "oriyan-portfolio-app", "--output", "yaml"];
-            installed.cluster.kubectl(&get).await.ok()?.contains(&Fate::SlowlyReady.tag(7)).then_some(())
+            installed.cluster.kubectl(&get).await.ok()?.contains(&Fate::NeverReady.tag(7)).then_some(())
         })
         .await;
         let by_hand = format!("app={image}:{}", Fate::Ready.tag(8));

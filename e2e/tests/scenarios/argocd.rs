@@ -66,7 +66,7 @@ pub(crate) fn cases() -> Vec<Case> {
             application(&scene, &json!({"syncPolicy": {"automated": {"selfHeal": true}}}), "").await;
             let shared = scene.world.shared().await;
             shared.argocd.is_well(&shared.cluster, scene.case.name).await.unwrap();
-            let verdict = scene.roll_out(&Fate::SlowlyReady.tag(2)).await;
+            let verdict = scene.roll_out(&Fate::NeverReady.tag(2)).await;
             verdict.is("reverted", "ImageReplaced", 20.0).says("argocd-controller");
             verdict.says("ignoreDifferences").says("RespectIgnoreDifferences=true");
             assert_eq!(scene.image().await, scene.image_of(&Fate::Ready.tag(1)));

@@ -5,20 +5,10 @@ use testbed::{Fate, eventually};
 
 use crate::scene::{Case, Scene};
 
-/// A build whose image has been set, and whose rollout gets no further until it is released: its pods are ready, and not
-/// available.
+/// A build whose image has been set, and whose rollout gets no further until it is released.
 async fn held(scene: &Scene) -> crate::scene::Watched<'_> {
-    available_after(scene, 500).await;
+    scene.hold().await;
     scene.post(&Fate::Ready.tag(2)).await.watched().await
-}
-
-async fn release(scene: &Scene) {
-    available_after(scene, 0).await;
-}
-
-async fn available_after(scene: &Scene, seconds: u32) {
-    let patch = json!({"spec": {"minReadySeconds": seconds}}).to_string();
-    scene.kubectl(&["patch", "deployment/app", "--type=merge", "--patch", &patch]).await.unwrap();
 }
 
 #[expect(clippy::too_many_lines, reason = "a list")]
@@ -60,7 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("scaled-up", "scaled up meanwhile", |scene| async move {
             let watched = held(&scene).await;
             scene.kubectl(&["scale", "deployment/app", "--replicas=4"]).await.unwrap();
-            release(&scene).await;
+            scene.release().await;
             let verdict = watched.verdict().await;
             verdict.succeeded(25.0);
             assert_eq!(verdict.field("/progress/desired"), &json!(4));
@@ -68,7 +58,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("scaled-down", "scaled down meanwhile", |scene| async move {
             let watched = held(&scene).await;
             scene.kubectl(&["scale", "deployment/app", "--replicas=1"]).await.unwrap();
-            release(&scene).await;
+            scene.release().await;
             let verdict = watched.verdict().await;
             verdict.succeeded(25.0);
             assert_eq!(verdict.field("/progress/desired"), &json!(1));
@@ -80,7 +70,7 @@ pub(crate) fn cases() -> Vec<Case> {
             scene.kubectl(&["autoscale", "deployment/app", "--min=4", "--max=6", "--cpu=50%"]).await.unwrap();
             let scaled = || async { (scene.field(".spec.replicas").await == "4").then_some(()) };
             eventually("a Deployment that has been scaled", scaled).await;
-            release(&scene).await;
+            scene.release().await;
             let verdict = watched.verdict().await;
             verdict.succeeded(40.0);
             assert_eq!(verdict.field("/progress/desired"), &json!(4));
@@ -89,7 +79,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("template-edited", "another field of the template is edited meanwhile", |scene| async move {
             let watched = held(&scene).await;
             scene.kubectl(&["set", "env", "deployment/app", "COLOUR=blue"]).await.unwrap();
-            release(&scene).await;
+            scene.release().await;
             let verdict = watched.verdict().await;
             verdict.succeeded(25.0);
             let status = scene.kubectl(&["rollout", "status", "deployment/app", "--timeout=1s"]).await.unwrap();

@@ -97,13 +97,15 @@ pub(crate) fn cases() -> Vec<Case> {
                 let scratch = Scratch::new().unwrap();
                 let bus = scene.own_bus(&scratch, 2).await;
                 let ci = bus.gateway.ci();
-                let build = scene.post_to(&ci, &Fate::SlowlyReady.tag(2)).await;
+                scene.hold().await;
+                let build = scene.post_to(&ci, &Fate::Ready.tag(2)).await;
                 build.reaches("progressing").await;
                 let active =
                     active(&scene, &bus.deployers.iter().map(|deployer| &deployer.server).collect::<Vec<_>>()).await;
                 let paused = &bus.deployers[active].server;
                 paused.pause().unwrap();
                 let watched = build.watched().await;
+                scene.release().await;
                 watched.verdict().await.succeeded(30.0);
                 let next = scene.post_to(&ci, &Fate::Ready.tag(3)).await;
                 next.verdict().await.succeeded(30.0);
@@ -155,9 +157,11 @@ pub(crate) fn cases() -> Vec<Case> {
             let scratch = Scratch::new().unwrap();
             let targets = format!("targets:\n{}", scene.case.target("", ""));
             let bus = Bus::start(&scratch, cluster.deployer_kubeconfig().to_owned(), &targets, 1).await;
-            let build = scene.post_to(&bus.gateway.ci(), &Fate::SlowlyReady.tag(2)).await;
+            scene.hold().await;
+            let build = scene.post_to(&bus.gateway.ci(), &Fate::Ready.tag(2)).await;
             let watched = build.watched().await;
             scene.kubectl(&["delete", "rolebinding", "deployer"]).await.unwrap();
+            scene.release().await;
             let verdict = watched.verdict().await;
             verdict.is("failed", "Forbidden", 30.0).says("could not be rolled back");
         })

@@ -56,13 +56,15 @@ pub(crate) fn cases() -> Vec<Case> {
         })
         .first(Fate::Ready.tag(3)),
         Case::new("five-queued", "five builds at once: the newest follows the first", |scene| async move {
-            let first = scene.post(&Fate::SlowlyReady.tag(2)).await;
+            scene.hold().await;
+            let first = scene.post(&Fate::Ready.tag(2)).await;
             first.reaches("progressing").await;
             let mut others = Vec::new();
             for number in 3..=6 {
                 others.push(scene.post(&Fate::Ready.tag(number)).await);
             }
             let newest = others.pop().unwrap();
+            scene.release().await;
             first.verdict().await.succeeded(20.0);
             newest.watched().await.verdict().await.succeeded(15.0);
             for build in others {

@@ -202,6 +202,21 @@ impl Scene {
         self.post(tag).await.watched().await.verdict().await
     }
 
+    /// From now on no rollout of it gets to its end: its pods are ready, and not available.
+    pub(crate) async fn hold(&self) {
+        self.available_after(500).await;
+    }
+
+    /// Ends what [`Self::hold`] began.
+    pub(crate) async fn release(&self) {
+        self.available_after(0).await;
+    }
+
+    async fn available_after(&self, seconds: u32) {
+        let patch = json!({"spec": {"minReadySeconds": seconds}}).to_string();
+        self.kubectl(&["patch", "deployment/app", "--type=merge", "--patch", &patch]).await.unwrap();
+    }
+
     /// Keeps what was seen for the table.
     pub(crate) fn record(&self, verdict: &Verdict, kubectl: Option<Kubectl>) {
         let row = Row { verdict: verdict.state(), cause: verdict.cause(), after: verdict.seconds(), kubectl };
