@@ -47,7 +47,8 @@ pub(crate) enum Gate {
 }
 
 impl Application {
-    /// Reads an Application's `status`, `operation`, and whether its `spec` has it synced automatically. What is missing is as good as empty.
+    /// Reads an Application's `status` and `operation`, and from its `spec` whether it is synced automatically. What is missing is
+    /// as good as empty.
     pub(crate) fn of(object: &Value) -> Self {
         let status = &object["status"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
