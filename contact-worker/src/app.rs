@@ -65,13 +65,13 @@ fn streams() -> [&'static Stream; 2] {
 /// Tells whether the store is there, until the shutdown begins.
 async fn watch_store(store: &Store, latch: Latch, shutdown: &Shutdown) {
     loop {
-        match store.ping().await {
+        let Some(answer) = shutdown.unless_begun(store.ping()).await else { return };
+        match answer {
             Ok(()) => latch.set("connected"),
             Err(error) => latch.unset(error),
         }
-        tokio::select! {
-            () = shutdown.begun() => return,
-            () = tokio::time::sleep(PING_EVERY) => {}
+        if shutdown.unless_begun(tokio::time::sleep(PING_EVERY)).await.is_none() {
+            return;
         }
     }
 }

@@ -45,9 +45,8 @@ impl Reporter {
         let mut every = interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for round in 1_u32.. {
-            tokio::select! {
-                () = shutdown.begun() => return,
-                _ = every.tick() => {}
+            if shutdown.unless_begun(every.tick()).await.is_none() {
+                return;
             }
             for (target, changes) in &mut self.targets {
                 // An error means that nothing watches any more, that is, the end.
@@ -60,7 +59,8 @@ impl Reporter {
                     continue;
                 }
                 let change = TargetChanged::new(target.name.clone(), TargetChange::Observed(state), Utc::now());
-                if let Err(error) = self.bus.publish(&change, WITHIN).await {
+                let Some(published) = shutdown.unless_begun(self.bus.publish(&change, WITHIN)).await else { return };
+                if let Err(error) = published {
                     tracing::debug!(target = %target.name, "its state is told later: {error}");
                     changes.mark_changed();
                 }

@@ -202,9 +202,8 @@ impl Auth {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut complained = None;
         loop {
-            tokio::select! {
-                () = shutdown.begun() => return,
-                _ = every.tick() => {}
+            if shutdown.unless_begun(every.tick()).await.is_none() {
+                return;
             }
             match Tokens::read(&path) {
                 Ok(tokens) => {

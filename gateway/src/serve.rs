@@ -54,16 +54,15 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, open: &IntGauge
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let accepted = tokio::select! {
-            () = shutdown.begun() => break,
-            accepted = accept(&listener, &connections) => accepted,
-        };
+        let Some(accepted) = shutdown.unless_begun(accept(&listener, &connections)).await else { break };
         let Some((stream, place)) = accepted else { continue };
         let service = TowerToHyperService::new(router.clone());
         let (builders, shutdown, watcher) = (builders.clone(), shutdown.clone(), graceful.watcher());
         let open = Active::begin(open.clone());
         tokio::spawn(async move {
             let builder = tokio::select! {
+                biased;
+                // What has been said already is answered.
                 builder = builders.fitting(&stream) => builder,
                 () = shutdown.begun() => None,
             };

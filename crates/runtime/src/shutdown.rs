@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{future::FutureExt as _, sync::CancellationToken};
 
 /// Tells that the process is to end. Clones hear the same.
 #[derive(Clone, Debug)]
@@ -44,6 +44,13 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
+    /// Does something to its end, or until the shutdown begins: then it is dropped where it waits, and nothing is returned. Once
+    /// the shutdown has begun, it is not even tried.
+    pub fn unless_begun<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+        // No `async fn`, which would keep room for the work twice.
+        work.with_cancellation_token(&self.token)
+    }
+
     /// The token behind it, for code that takes one.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
@@ -74,5 +81,25 @@ async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_is_done_until_the_shutdown_begins() {
+        let shutdown = Shutdown::new(Duration::ZERO);
+        assert_eq!(shutdown.unless_begun(ready(1)).await, Some(1));
+        let waiting = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { shutdown.unless_begun(pending::<()>()).await }
+        });
+        shutdown.begin();
+        assert_eq!(waiting.await.ok(), Some(None));
+        assert_eq!(shutdown.unless_begun(ready(1)).await, None, "it is not tried any more");
     }
 }

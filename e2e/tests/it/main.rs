@@ -13,5 +13,6 @@ mod kills;
 mod metrics;
 mod reference;
 mod rollout_faults;
+mod shutdown;
 mod visitors;
 mod world;

@@ -28,21 +28,24 @@ impl Bus {
         let mut every = interval(EVERY.max(share));
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = shutdown.begun() => return,
-                _ = every.tick() => {}
-            }
-            for backlog in &mut backlogs {
-                tokio::select! {
-                    () = shutdown.begun() => return,
-                    () = backlog.update(self) => {}
+            let round = async {
+                every.tick().await;
+                for backlog in &mut backlogs {
+                    backlog.update(self).await;
                 }
+            };
+            if shutdown.unless_begun(round).await.is_none() {
+                return;
             }
         }
     }
 
-    /// Removes what the consumer has settled, once it has ended. What stays is removed after the next start.
+    /// Removes what the consumer has settled, once it has ended. What stays is removed after the next start; so a bus that is away
+    /// is not waited for.
     pub async fn remove_settled(&self, consumer: &Consumer) {
+        if !self.is_connected() {
+            return;
+        }
         let Ok(found) = self.find_consumer(consumer).await else { return };
         if let Err(error) = self.remove_up_to(consumer, settled(found.cached_info())).await {
             tracing::warn!("what is settled stays in the stream until the next start: {error:#}");

@@ -40,16 +40,14 @@ impl Bus {
         }
         let work = Work { bus: self, consumer: &consumer, handler: &*handler, metrics: &metrics };
         while !shutdown.has_begun() {
-            tokio::select! {
-                () = shutdown.begun() => break,
-                () = handler.ready() => {}
+            if shutdown.unless_begun(handler.ready()).await.is_none() {
+                break;
             }
             if let Err(error) = work.take_until(&shutdown, &latch).await {
                 latch.unset(error);
             }
-            tokio::select! {
-                () = shutdown.begun() => break,
-                () = tokio::time::sleep(PAUSE) => {}
+            if shutdown.unless_begun(tokio::time::sleep(PAUSE)).await.is_none() {
+                break;
             }
         }
     }
@@ -76,7 +74,8 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 impl<H: Handler> Work<'_, H> {
     /// Takes messages until the shutdown begins, the consumer breaks, or the handler lacks a dependency.
     async fn take_until(&self, shutdown: &Shutdown, latch: &Latch) -> Result<(), String> {
-        let found = self.bus.find_consumer(self.consumer).await?;
+        let Some(found) = shutdown.unless_begun(self.bus.find_consumer(self.consumer)).await else { return Ok(()) };
+        let found = found?;
         latch.set("consuming");
         // Boxed: there may be hundreds of consumers, and each needs one of the two.
         if self.consumer.batch == 1 && self.consumer.batches_in_process == 1 {

@@ -38,13 +38,11 @@ impl Bus {
     pub async fn follow<E: Event>(&self, latch: Latch, shutdown: Shutdown, mut tell: impl FnMut(Followed<E>) + Send) {
         let mut last = 0;
         while !shutdown.has_begun() {
-            tokio::select! {
-                () = shutdown.begun() => return,
-                error = self.follow_from(E::STREAM, &mut last, &latch, &mut tell) => latch.unset(error),
-            }
-            tokio::select! {
-                () = shutdown.begun() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+            let error = shutdown.unless_begun(self.follow_from(E::STREAM, &mut last, &latch, &mut tell)).await;
+            let Some(error) = error else { return };
+            latch.unset(error);
+            if shutdown.unless_begun(tokio::time::sleep(PAUSE)).await.is_none() {
+                return;
             }
         }
     }

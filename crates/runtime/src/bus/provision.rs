@@ -111,11 +111,12 @@ impl Bus {
         let mut every = interval(CHECK_AGAIN);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                () = shutdown.begun() => return,
-                _ = every.tick() => {}
-            }
-            match self.check_streams(streams).await {
+            let checked = async {
+                every.tick().await;
+                self.check_streams(streams).await
+            };
+            let Some(checked) = shutdown.unless_begun(checked).await else { return };
+            match checked {
                 Ok(()) => {
                     latch.set("as they shall be");
                     every.reset_after(CHECK_EVERY);
