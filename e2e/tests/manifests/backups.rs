@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fs, process::Command};
 
-use async_nats::jetstream::{message::StreamMessage, stream::Stream};
+use async_nats::jetstream::{message::StreamMessage, response::Response, stream::Stream};
 use bson::{Document, doc};
+use events::IDEMPOTENCY;
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 use testbed::workspace_folder;
@@ -92,6 +93,7 @@ pub(crate) async fn restore_everything() {
         system.start("mongodb-stateful").await;
         new_shell.may_enter(system.pods);
         new_shell.run_in(system, sign_in);
+        break_off_a_restore(system).await;
         let told = new_shell.run_in(system, restore);
         assert!(told.contains("restored 1 contacts; 0 were there already"), "{told}");
         system.run("provision").await;
@@ -122,6 +124,17 @@ async fn leave_something(system: &mut System<'_>) -> Waiting {
     let contact = system.posts_a_contact("Grace").await;
     let build = system.posts_a_build("mastereflex123/portfolio-contact-worker", 3).await;
     Waiting { contact, build, rolled_out }
+}
+
+/// Asks for a stream to be restored, and sends nothing: as a restore that does not reach the server which waits for it.
+async fn break_off_a_restore(system: &System<'_>) {
+    let bus = system.bus("operator").await;
+    let state = json!({"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0,
+        "first_ts": "0001-01-01T00:00:00Z", "last_ts": "0001-01-01T00:00:00Z"});
+    let request = json!({"config": IDEMPOTENCY.to_json(1), "state": state});
+    let answer: Response<Value> = bus.request("STREAM.RESTORE.IDEMPOTENCY", &request).await.unwrap();
+    let Response::Ok(begun) = answer else { panic!("{answer:?}") };
+    assert!(begun["deliver_subject"].is_string(), "{begun}");
 }
 
 async fn stored(system: &System<'_>) -> Stored {
