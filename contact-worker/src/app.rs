@@ -32,12 +32,15 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 /// Stores contacts until the shutdown begins and the batch in hand is stored.
 pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let Process { bus, readiness, registry, shutdown, .. } = process;
-    let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database).await.context("MONGODB_URI")?;
+    let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database)
+        .await
+        .context("MONGODB_URI")?;
     let consumers = ConsumerMetrics::new(&registry, "contacts");
     let consumer = contact_worker_consumer();
     let handler = Arc::new(Contacts { store: store.clone(), metrics: Metrics::new(&registry) });
     let streams = streams();
-    let [of_store, of_streams, of_consumer] = ["mongodb", "streams", "consumer"].map(|name| readiness.latch(name));
+    let [of_store, of_streams, of_consumer] =
+        ["mongodb", "streams", "consumer"].map(|name| readiness.latch(name));
     readiness.started();
     tokio::join!(
         watch_store(&store, of_store, &shutdown),
@@ -50,10 +53,16 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
 }
 
 /// Creates or updates what the worker reads from, where it puts what it cannot store, and the store's indexes.
-pub(crate) async fn provision(bus: Bus, settings: Settings, args: ProvisionArgs) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn provision(
+    bus: Bus,
+    settings: Settings,
+    args: ProvisionArgs,
+) -> anyhow::Result<Vec<String>> {
     let mut said = bus.provision_streams(&streams(), args.replicas).await?;
     said.extend(bus.provision_consumers(&[contact_worker_consumer()]).await?);
-    let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database).await.context("MONGODB_URI")?;
+    let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database)
+        .await
+        .context("MONGODB_URI")?;
     said.extend(store.make_indexes().await?);
     Ok(said)
 }
@@ -96,7 +105,8 @@ impl Handler for Contacts {
 
     async fn handle(&self, batch: Vec<Delivery<ContactSubmitted>>) -> Vec<Result<(), Failure>> {
         let now = bson::DateTime::now();
-        let documents = batch.iter().map(|delivery| document::of_contact(&delivery.event, now)).collect();
+        let documents =
+            batch.iter().map(|delivery| document::of_contact(&delivery.event, now)).collect();
         self.metrics.batch.observe(f64::from(u32::try_from(batch.len()).unwrap_or(u32::MAX)));
         let started = Instant::now();
         let (results, how) = self.store.insert(documents).await;
@@ -118,8 +128,12 @@ impl Handler for Contacts {
 fn log(delivery: &Delivery<ContactSubmitted>, result: &Result<Stored, Failure>) {
     let trace_id = delivery.trace_id();
     match result {
-        Ok(Stored::New) => tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact stored"),
-        Ok(Stored::Already) => tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact was stored already"),
+        Ok(Stored::New) => {
+            tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact stored")
+        }
+        Ok(Stored::Already) => {
+            tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact was stored already")
+        }
         Err(_) => {}
     }
 }

@@ -42,13 +42,19 @@ pub(crate) struct Settings {
 fn uri(text: &str) -> Result<SecretString, String> {
     // It may hold a password, so it is not repeated.
     let known = ["mongodb://", "mongodb+srv://"].iter().any(|scheme| text.starts_with(scheme));
-    if known { Ok(text.into()) } else { Err("not a connection string, write mongodb://HOST:PORT/".to_owned()) }
+    if known {
+        Ok(text.into())
+    } else {
+        Err("not a connection string, write mongodb://HOST:PORT/".to_owned())
+    }
 }
 
 fn database(text: &str) -> Result<String, String> {
     let forbidden = |c: char| c.is_whitespace() || c.is_control() || "/\\.\"$*<>:|?".contains(c);
     if text.is_empty() || text.len() > 63 || text.contains(forbidden) {
-        return Err(format!("'{text}' is not a name of a database, write up to 63 letters, digits, '_' and '-'"));
+        return Err(format!(
+            "'{text}' is not a name of a database, write up to 63 letters, digits, '_' and '-'"
+        ));
     }
     Ok(text.to_owned())
 }
@@ -59,9 +65,16 @@ mod tests {
 
     #[test]
     fn a_wrong_uri_is_told_without_its_password() {
-        let error = runtime::config::parse_from::<Cli>(["contact-worker", "--mongodb-uri", "http://me:hunter2@host"]);
+        let error = runtime::config::parse_from::<Cli>([
+            "contact-worker",
+            "--mongodb-uri",
+            "http://me:hunter2@host",
+        ]);
         let error = error.unwrap_err().0;
-        assert!(error.starts_with("MONGODB_URI: not a connection string") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.starts_with("MONGODB_URI: not a connection string") && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 
     #[test]

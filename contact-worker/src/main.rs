@@ -17,8 +17,12 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Provision(args)) => {
-            runtime::process::run_command("contact-worker", cli.common, |bus| app::provision(bus, cli.settings, args))
+            runtime::process::run_command("contact-worker", cli.common, |bus| {
+                app::provision(bus, cli.settings, args)
+            })
         }
-        None => runtime::process::run("contact-worker", cli.common, |process| app::run(cli.settings, process)),
+        None => runtime::process::run("contact-worker", cli.common, |process| {
+            app::run(cli.settings, process)
+        }),
     }
 }

@@ -16,7 +16,8 @@ pub(crate) struct Metrics {
 }
 
 /// From a warm store to the time-out of a write, in seconds.
-const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const SECONDS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 /// From one contact to the largest batch.
 const DOCUMENTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
@@ -45,9 +46,16 @@ impl Inserted {
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Self {
-        let stored = IntCounter::new("contacts_stored_total", "Contacts that were stored, each once");
-        let batch = HistogramOpts::new("mongodb_insert_batch_documents", "Documents that are inserted at once");
-        let insert = HistogramOpts::new("db_client_operation_duration_seconds", "Time of an operation on the store");
+        let stored =
+            IntCounter::new("contacts_stored_total", "Contacts that were stored, each once");
+        let batch = HistogramOpts::new(
+            "mongodb_insert_batch_documents",
+            "Documents that are inserted at once",
+        );
+        let insert = HistogramOpts::new(
+            "db_client_operation_duration_seconds",
+            "Time of an operation on the store",
+        );
         let labels = &["db_operation_name", "outcome"];
         Self {
             stored: register(registry, stored),

@@ -49,13 +49,19 @@ impl Store {
     /// # Errors
     /// The connection string is wrong, or names a host that nobody knows.
     pub(crate) async fn open(uri: &SecretString, database: &str) -> anyhow::Result<Self> {
-        let mut options = ClientOptions::parse(uri.expose_secret()).await.map_err(|error| anyhow!(outline(&error)))?;
+        let mut options = ClientOptions::parse(uri.expose_secret())
+            .await
+            .map_err(|error| anyhow!(outline(&error)))?;
         options.app_name.get_or_insert_with(|| "contact-worker".to_owned());
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
         // On disk on most members before it counts as stored, whatever the connection string says.
-        options.write_concern =
-            Some(WriteConcern::builder().w(mongodb::options::Acknowledgment::Majority).journal(true).build());
+        options.write_concern = Some(
+            WriteConcern::builder()
+                .w(mongodb::options::Acknowledgment::Majority)
+                .journal(true)
+                .build(),
+        );
         options.retry_writes = Some(true);
         let client = Client::with_options(options).map_err(|error| anyhow!(outline(&error)))?;
         let contacts = client.database(database).collection("contacts");
@@ -92,20 +98,29 @@ impl Store {
 
     /// Stores documents, each on its own: one that cannot be stored does not keep the others from it. Tells of each, and of
     /// all.
-    pub(crate) async fn insert(&self, documents: Vec<Document>) -> (Vec<Result<Stored, Failure>>, Inserted) {
+    pub(crate) async fn insert(
+        &self,
+        documents: Vec<Document>,
+    ) -> (Vec<Result<Stored, Failure>>, Inserted) {
         let count = documents.len();
         let contacts = self.contacts.clone();
         // The driver's futures are not to be dropped half-way, so it is the handle that is timed out.
         let span = self.span(count);
         let insert = async move { contacts.insert_many(documents).ordered(false).await };
         let insert = tokio::spawn(insert.instrument(span.clone()));
-        let (results, how) = if let Ok(Ok(result)) = tokio::time::timeout(WRITE_TIMEOUT, insert).await {
+        let (results, how) = if let Ok(Ok(result)) =
+            tokio::time::timeout(WRITE_TIMEOUT, insert).await
+        {
             let outcomes = outcomes(count, result.map(|_| ()));
-            let unavailable = |outcome: &Result<_, _>| matches!(outcome, Err(Failure::Unavailable(_)));
+            let unavailable =
+                |outcome: &Result<_, _>| matches!(outcome, Err(Failure::Unavailable(_)));
             let how = if outcomes.iter().any(unavailable) { Inserted::Error } else { Inserted::Ok };
             (outcomes, how)
         } else {
-            (all_unavailable(count, &format!("no answer within {WRITE_TIMEOUT:?}")), Inserted::Timeout)
+            (
+                all_unavailable(count, &format!("no answer within {WRITE_TIMEOUT:?}")),
+                Inserted::Timeout,
+            )
         };
         if let Some(failure) = results.iter().find_map(|result| result.as_ref().err()) {
             let kind = if how == Inserted::Ok { "refused" } else { how.as_str() };
@@ -139,11 +154,16 @@ impl Store {
 fn outcomes(count: usize, result: Result<(), Error>) -> Vec<Result<Stored, Failure>> {
     let Err(error) = result else { return (0..count).map(|_| Ok(Stored::New)).collect() };
     // Without a write concern error, what has no error of its own is stored as it shall be.
-    if let ErrorKind::InsertMany(InsertManyError { write_errors: Some(errors), write_concern_error: None, .. }) =
-        &*error.kind
+    if let ErrorKind::InsertMany(InsertManyError {
+        write_errors: Some(errors),
+        write_concern_error: None,
+        ..
+    }) = &*error.kind
     {
         let by_index: HashMap<_, _> = errors.iter().map(|error| (error.index, error)).collect();
-        return (0..count).map(|index| by_index.get(&index).map_or(Ok(Stored::New), |error| outcome(error))).collect();
+        return (0..count)
+            .map(|index| by_index.get(&index).map_or(Ok(Stored::New), |error| outcome(error)))
+            .collect();
     }
     all_unavailable(count, &outline(&error))
 }
@@ -154,8 +174,13 @@ fn all_unavailable(count: usize, why: &str) -> Vec<Result<Stored, Failure>> {
 
 fn outcome(error: &IndexedWriteError) -> Result<Stored, Failure> {
     // Not its message, which may quote the document.
-    let words =
-        || anyhow!("MongoDB refuses the document: code {} {}", error.code, error.code_name.as_deref().unwrap_or(""));
+    let words = || {
+        anyhow!(
+            "MongoDB refuses the document: code {} {}",
+            error.code,
+            error.code_name.as_deref().unwrap_or("")
+        )
+    };
     match error.code {
         DUPLICATE_KEY => Ok(Stored::Already),
         code if HOPELESS.contains(&code) => Err(Failure::Permanent(words())),
@@ -166,7 +191,9 @@ fn outcome(error: &IndexedWriteError) -> Result<Stored, Failure> {
 /// An error without anything that a document or a connection string may have put into it.
 fn outline(error: &Error) -> String {
     match &*error.kind {
-        ErrorKind::ServerSelection { .. } => "no server that takes writes can be reached".to_owned(),
+        ErrorKind::ServerSelection { .. } => {
+            "no server that takes writes can be reached".to_owned()
+        }
         ErrorKind::Io(error) => format!("the connection broke ({:?})", error.kind()),
         ErrorKind::Authentication { .. } => "the user or the password is wrong".to_owned(),
         ErrorKind::Command(command) => format!("code {} {}", command.code, command.code_name),
@@ -183,7 +210,8 @@ mod tests {
     use super::*;
 
     fn write_error(code: i32) -> IndexedWriteError {
-        bson::deserialize_from_document(doc! {"index": 0_i64, "code": code, "errmsg": "hunter2"}).unwrap()
+        bson::deserialize_from_document(doc! {"index": 0_i64, "code": code, "errmsg": "hunter2"})
+            .unwrap()
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use events::{
-    Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, TARGETS, executor_consumer, planner_consumer,
+    Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, TARGETS, executor_consumer,
+    planner_consumer,
 };
 use runtime::{
     bus::Bus,
@@ -28,7 +29,11 @@ use crate::{
 
 /// Plans and executes until the shutdown begins. A rollout that is under way then is left to another replica, or to this one
 /// when it is back.
-pub(crate) async fn run(targets: Vec<Target>, settings: Settings, process: Process) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    targets: Vec<Target>,
+    settings: Settings,
+    process: Process,
+) -> anyhow::Result<()> {
     let Settings { gateway_url, gitops_folder, path } = settings;
     let Process { bus, readiness, registry, shutdown, .. } = process;
     // Shared by all who need them: there may be hundreds.
@@ -52,15 +57,21 @@ pub(crate) async fn run(targets: Vec<Target>, settings: Settings, process: Proce
         metrics: metrics.clone(),
     };
     {
-        let (bus, backlogs, metrics, shutdown) =
-            (bus.clone(), all_consumers(targets.iter().map(AsRef::as_ref)), consumers.clone(), shutdown.clone());
+        let (bus, backlogs, metrics, shutdown) = (
+            bus.clone(),
+            all_consumers(targets.iter().map(AsRef::as_ref)),
+            consumers.clone(),
+            shutdown.clone(),
+        );
         tasks.spawn(async move { bus.watch_backlog(&backlogs, &metrics, &shutdown).await });
     }
     let consume = |consumer: Consumer| (bus.clone(), consumer, consumers.clone(), shutdown.clone());
     {
         let (bus, consumer, consumers, shutdown) = consume(planner_consumer());
         let latch = readiness.latch("planner");
-        tasks.spawn(async move { bus.consume(consumer, Arc::new(planner), consumers, latch, shutdown).await });
+        tasks.spawn(async move {
+            bus.consume(consumer, Arc::new(planner), consumers, latch, shutdown).await
+        });
     }
     for target in targets {
         let (bus, consumer, consumers, shutdown) = consume(executor_consumer(&target.name));
@@ -76,7 +87,9 @@ pub(crate) async fn run(targets: Vec<Target>, settings: Settings, process: Proce
             gateway_url: gateway_url.clone(),
         };
         let latch = readiness.latch(consumer.name.clone());
-        tasks.spawn(async move { bus.consume(consumer, Arc::new(executor), consumers, latch, shutdown).await });
+        tasks.spawn(async move {
+            bus.consume(consumer, Arc::new(executor), consumers, latch, shutdown).await
+        });
     }
     {
         let (bus, latch, shutdown) = (bus.clone(), readiness.latch("streams"), shutdown.clone());
@@ -101,7 +114,11 @@ pub(crate) async fn run(targets: Vec<Target>, settings: Settings, process: Proce
 }
 
 /// Creates or updates what the deployer reads and writes.
-pub(crate) async fn provision(bus: Bus, targets: Vec<Target>, args: ProvisionArgs) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn provision(
+    bus: Bus,
+    targets: Vec<Target>,
+    args: ProvisionArgs,
+) -> anyhow::Result<Vec<String>> {
     let mut said = bus.provision_streams(&streams(), args.replicas).await?;
     said.extend(bus.provision_consumers(&all_consumers(&targets)).await?);
     Ok(said)

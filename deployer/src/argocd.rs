@@ -66,9 +66,15 @@ impl Application {
             automated: automated.is_object() && automated["enabled"] != false,
             health: text(&status["health"]["status"]),
             health_message: text(&status["health"]["message"]),
-            images: status["summary"]["images"].as_array().into_iter().flatten().map(text).collect(),
+            images: status["summary"]["images"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text)
+                .collect(),
             reconciled_at: time(&status["reconciledAt"]),
-            operation: object["operation"].is_object() || (operation.is_object() && operation["phase"] == "Running"),
+            operation: object["operation"].is_object()
+                || (operation.is_object() && operation["phase"] == "Running"),
             operation_finished_at: time(&operation["finishedAt"]),
             conditions: conditions().map(|condition| text(&condition["message"])).collect(),
             errors: conditions().filter_map(error).collect(),
@@ -85,7 +91,10 @@ impl Application {
         };
         // Both are whole seconds, rounded down: the same second may be before our write.
         if since.is_some_and(|since| reconciled_at <= since) {
-            return Gate::Stale(format!("it was last compared at {}", reconciled_at.format("%H:%M:%S")));
+            return Gate::Stale(format!(
+                "it was last compared at {}",
+                reconciled_at.format("%H:%M:%S")
+            ));
         }
         if self.operation {
             return Gate::Waiting("an operation of ArgoCD's is under way".to_owned());
@@ -93,17 +102,28 @@ impl Application {
         if self.operation_finished_at.is_some_and(|finished| reconciled_at < finished) {
             return Gate::Stale("it has not been compared since its last operation".to_owned());
         }
-        let conditions = self.conditions.iter().fold(String::new(), |text, condition| text + "; " + condition);
+        let conditions =
+            self.conditions.iter().fold(String::new(), |text, condition| text + "; " + condition);
         if self.health == "Degraded" {
-            let message =
-                if self.health_message.is_empty() { String::new() } else { format!(": {}", self.health_message) };
+            let message = if self.health_message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", self.health_message)
+            };
             return Gate::Degraded(format!("its health is Degraded{message}{conditions}"));
         }
         if self.sync != "Synced" {
-            return Gate::Waiting(format!("it is {}{}{conditions}", or_unknown(&self.sync), self.by_hand()));
+            return Gate::Waiting(format!(
+                "it is {}{}{conditions}",
+                or_unknown(&self.sync),
+                self.by_hand()
+            ));
         }
         if self.health != "Healthy" {
-            return Gate::Waiting(format!("its health is {}{conditions}", or_unknown(&self.health)));
+            return Gate::Waiting(format!(
+                "its health is {}{conditions}",
+                or_unknown(&self.health)
+            ));
         }
         if !self.images.iter().any(|of| same_image(of, image)) {
             return Gate::Waiting(format!("it does not list the image {image}"));
@@ -113,7 +133,9 @@ impl Application {
 
     /// The commits that it has gone by, the one that it was last compared with first.
     pub(crate) fn revisions(&self) -> impl Iterator<Item = &str> {
-        [self.compared.as_str(), self.applied.as_str()].into_iter().filter(|revision| !revision.is_empty())
+        [self.compared.as_str(), self.applied.as_str()]
+            .into_iter()
+            .filter(|revision| !revision.is_empty())
     }
 
     /// The commit that it calls Synced, and is not about to apply.
@@ -134,7 +156,11 @@ impl Application {
 
     /// How it stands, in words.
     pub(crate) fn standing(&self) -> String {
-        let at = if self.compared.is_empty() { String::new() } else { format!(" at {}", short(&self.compared)) };
+        let at = if self.compared.is_empty() {
+            String::new()
+        } else {
+            format!(" at {}", short(&self.compared))
+        };
         let operation = if self.operation { ", and an operation is under way" } else { "" };
         format!("it is {}{at}{operation}{}", or_unknown(&self.sync), self.by_hand())
     }
@@ -187,10 +213,15 @@ mod tests {
         assert_eq!(of(json!({})).revisions().collect::<Vec<_>>(), ["aaaaaaaa", "bbbbbbbb"]);
         assert_eq!(of(json!({})).synced_revision(), Some("aaaaaaaa"));
         assert_eq!(of(json!({"operation": {"sync": {}}})).synced_revision(), None);
-        assert_eq!(of(json!({"status": {"sync": {"status": "OutOfSync"}}})).synced_revision(), None);
+        assert_eq!(
+            of(json!({"status": {"sync": {"status": "OutOfSync"}}})).synced_revision(),
+            None
+        );
         assert_eq!(of(json!({"status": null})).revisions().count(), 0);
         assert_eq!((of(json!({})).error(), of(json!({})).failed()), (None, None));
-        let failed = of(json!({"status": {"operationState": {"phase": "Failed", "message": "no such field"}}}));
+        let failed = of(
+            json!({"status": {"operationState": {"phase": "Failed", "message": "no such field"}}}),
+        );
         assert_eq!(failed.failed(), Some(("bbbbbbbb", "no such field")));
         let conditions = json!([{"type": "OrphanedResourceWarning", "message": "x"}, {"type": "ComparisonError", "message": "no such path"}]);
         assert_eq!(
@@ -213,7 +244,11 @@ mod tests {
             (json!(null), json!(null), by_hand),
             (json!(null), json!({"sync": {}}), under_way),
         ] {
-            assert_eq!(standing(automated.clone(), operation.clone()), expected, "{automated} {operation}");
+            assert_eq!(
+                standing(automated.clone(), operation.clone()),
+                expected,
+                "{automated} {operation}"
+            );
         }
     }
 
@@ -224,7 +259,10 @@ mod tests {
         for (changes, expected) in [
             (json!({}), Gate::Open),
             (json!({"status": {"operationState": null}}), Gate::Open),
-            (json!({"status": {"reconciledAt": "2026-01-01T00:00:10Z"}}), stale("it was last compared at 00:00:10")),
+            (
+                json!({"status": {"reconciledAt": "2026-01-01T00:00:10Z"}}),
+                stale("it was last compared at 00:00:10"),
+            ),
             (json!({"status": {"reconciledAt": null}}), stale("it has never been compared")),
             (json!({"status": null}), stale("it has never been compared")),
             (json!({"operation": {"sync": {}}}), waiting("an operation of ArgoCD's is under way")),
@@ -241,7 +279,10 @@ mod tests {
                 json!({"status": {"sync": {"status": "Unknown"}, "conditions": [{"message": "no such path"}]}}),
                 waiting("it is Unknown; no such path"),
             ),
-            (json!({"status": {"health": {"status": "Progressing"}}}), waiting("its health is Progressing")),
+            (
+                json!({"status": {"health": {"status": "Progressing"}}}),
+                waiting("its health is Progressing"),
+            ),
             (
                 json!({"status": {"health": {"status": "Degraded", "message": "crashing"}}}),
                 Gate::Degraded("its health is Degraded: crashing".to_owned()),

@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
 use json_patch::{
-    AddOperation, Patch as JsonPatch, PatchOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf,
+    AddOperation, Patch as JsonPatch, PatchOperation, ReplaceOperation, TestOperation,
+    jsonptr::PointerBuf,
 };
 use k8s_openapi::{
     api::{
@@ -20,7 +21,10 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams, PostParams},
+    api::{
+        ApiResource, DynamicObject, GroupVersionKind, ListParams, LogParams, Patch, PatchParams,
+        PostParams,
+    },
     client::ClientBuilder,
     core::Selector,
 };
@@ -103,11 +107,20 @@ impl Cluster {
     ///
     /// # Errors
     /// There is no configuration, or it is wrong.
-    pub(crate) async fn open(targets: &[Arc<Target>], duration: HistogramVec) -> Result<Self, ConfigError> {
-        let config = Config::infer().await.map_err(|error| ConfigError::new("KUBECONFIG", error))?;
-        let client = ClientBuilder::try_from(config).map_err(|error| ConfigError::new("KUBECONFIG", error))?;
+    pub(crate) async fn open(
+        targets: &[Arc<Target>],
+        duration: HistogramVec,
+    ) -> Result<Self, ConfigError> {
+        let config =
+            Config::infer().await.map_err(|error| ConfigError::new("KUBECONFIG", error))?;
+        let client = ClientBuilder::try_from(config)
+            .map_err(|error| ConfigError::new("KUBECONFIG", error))?;
         let client = client.with_layer(&timed::Timed(duration)).build();
-        Ok(Self { client, places: Arc::new(Semaphore::new(MAX_REQUESTS)), watches: watches::Watches::new(targets) })
+        Ok(Self {
+            client,
+            places: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            watches: watches::Watches::new(targets),
+        })
     }
 
     /// Watches everything about all targets, until the shutdown begins.
@@ -126,7 +139,11 @@ impl Cluster {
     }
 
     /// What the watches have of an `ArgoCD` Application, now and from now on.
-    pub(crate) fn application(&self, namespace: &str, name: &str) -> watch::Receiver<Option<Application>> {
+    pub(crate) fn application(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> watch::Receiver<Option<Application>> {
         self.watches.application(namespace, name)
     }
 
@@ -134,7 +151,10 @@ impl Cluster {
     ///
     /// # Errors
     /// The API server does not answer, or refuses to.
-    pub(crate) async fn get(&self, target: &Target) -> Result<Option<Arc<Deployment>>, RequestError> {
+    pub(crate) async fn get(
+        &self,
+        target: &Target,
+    ) -> Result<Option<Arc<Deployment>>, RequestError> {
         let api = self.deployments(&target.namespace);
         self.in_time(async { Ok(api.get_opt(&target.deployment).await?.map(Arc::new)) }).await
     }
@@ -148,25 +168,36 @@ impl Cluster {
         let watched = self.snapshot(target);
         let Some(deployment) = self.get(target).await? else { return Ok(watched.with(None)) };
         let selector = deployment.spec.as_ref().map(|spec| &spec.selector);
-        let labels = selector.and_then(|selector| Selector::try_from(selector.clone()).ok()).unwrap_or_default();
+        let labels = selector
+            .and_then(|selector| Selector::try_from(selector.clone()).ok())
+            .unwrap_or_default();
         let params = ListParams::default().labels_from(&labels);
         let sets: Api<ApiReplicaSet> = Api::namespaced(self.client.clone(), &target.namespace);
         let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), &target.namespace);
-        let (sets, pods) = match self.in_time(async { tokio::try_join!(sets.list(&params), pods.list(&params)) }).await
+        let (sets, pods) = match self
+            .in_time(async { tokio::try_join!(sets.list(&params), pods.list(&params)) })
+            .await
         {
             Ok(found) => found,
             // Without the right to see them, the Deployment alone has to tell.
             Err(RequestError::Refused { .. }) => {
-                return Ok(Snapshot { pods_known: false, replica_sets: Vec::new(), pods: Vec::new(), ..watched }
-                    .with(Some(deployment)));
+                return Ok(Snapshot {
+                    pods_known: false,
+                    replica_sets: Vec::new(),
+                    pods: Vec::new(),
+                    ..watched
+                }
+                .with(Some(deployment)));
             }
             Err(error) => return Err(error),
         };
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
-        let sets: Vec<_> = sets.iter().map(ReplicaSet::of).filter(|set| set.owner == uid).map(Arc::new).collect();
+        let sets: Vec<_> =
+            sets.iter().map(ReplicaSet::of).filter(|set| set.owner == uid).map(Arc::new).collect();
         let ours = |pod: &Pod| sets.iter().any(|set| set.uid == pod.owner);
         let pods = pods.iter().map(Pod::of).filter(ours).map(Arc::new).collect();
-        Ok(Snapshot { pods_known: true, pods, replica_sets: sets, ..watched }.with(Some(deployment)))
+        Ok(Snapshot { pods_known: true, pods, replica_sets: sets, ..watched }
+            .with(Some(deployment)))
     }
 
     /// Sets the image of a target's container, only if the Deployment is still the very one that was read.
@@ -180,7 +211,8 @@ impl Cluster {
         image: &str,
         change_cause: &str,
     ) -> Result<Arc<Deployment>, PatchError> {
-        let patch = image_patch(read, &target.container, image, change_cause).ok_or(PatchError::Conflict)?;
+        let patch = image_patch(read, &target.container, image, change_cause)
+            .ok_or(PatchError::Conflict)?;
         let api = self.deployments(&target.namespace);
         let patch: Patch<()> = Patch::Json(patch);
         let write = async { Ok(Arc::new(api.patch(&target.deployment, &as_us(), &patch).await?)) };
@@ -200,7 +232,8 @@ impl Cluster {
             Observed::Found(found) => found.metadata.uid.clone(),
             _ => None,
         };
-        let annotations: BTreeMap<_, _> = note.trace_id.map(|id| ("trace_id", id)).into_iter().collect();
+        let annotations: BTreeMap<_, _> =
+            note.trace_id.map(|id| ("trace_id", id)).into_iter().collect();
         let at = note.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         let event = json!({
             "metadata": {"name": note.name, "namespace": namespace, "annotations": annotations},
@@ -215,9 +248,11 @@ impl Cluster {
             "lastTimestamp": at,
             "count": 1,
         });
-        let event: Event = serde_json::from_value(event).map_err(|error| RequestError::Unavailable(error.into()))?;
+        let event: Event = serde_json::from_value(event)
+            .map_err(|error| RequestError::Unavailable(error.into()))?;
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let params =
+            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.in_time(api.create(&params, &event)).await {
             Ok(_) | Err(RequestError::Refused { code: 409, .. }) => Ok(()),
             Err(error) => Err(error),
@@ -250,7 +285,11 @@ impl Cluster {
     ///
     /// # Errors
     /// The API server does not answer, or refuses to.
-    pub(crate) async fn has_application(&self, namespace: &str, name: &str) -> Result<bool, RequestError> {
+    pub(crate) async fn has_application(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<bool, RequestError> {
         Ok(self.in_time(applications(&self.client, namespace).get_opt(name)).await?.is_some())
     }
 
@@ -258,7 +297,11 @@ impl Cluster {
     ///
     /// # Errors
     /// The API server does not answer, or refuses to.
-    pub(crate) async fn refresh_application(&self, namespace: &str, name: &str) -> Result<(), RequestError> {
+    pub(crate) async fn refresh_application(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), RequestError> {
         let patch = json!({"metadata": {"annotations": {"argocd.argoproj.io/refresh": "normal"}}});
         let api = applications(&self.client, namespace);
         self.in_time(api.patch(name, &as_us(), &Patch::Merge(&patch))).await.map(|_| ())
@@ -268,8 +311,12 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    async fn in_time<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, RequestError> {
-        let unavailable = |error: anyhow::Error| RequestError::Unavailable(error.context("Kubernetes"));
+    async fn in_time<T>(
+        &self,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, RequestError> {
+        let unavailable =
+            |error: anyhow::Error| RequestError::Unavailable(error.context("Kubernetes"));
         // Boxed: a Deployment is large by itself, and each executor would keep room for several.
         let in_turn = async {
             // Never closed.
@@ -288,14 +335,17 @@ impl Cluster {
                 code => unavailable(anyhow!("the API server answered {code}: {}", status.message)),
             }),
             Ok(Err(error)) => Err(unavailable(error.into())),
-            Err(_) => Err(unavailable(anyhow!("the API server did not answer within {REQUEST_TIMEOUT:?}"))),
+            Err(_) => Err(unavailable(anyhow!(
+                "the API server did not answer within {REQUEST_TIMEOUT:?}"
+            ))),
         }
     }
 }
 
 /// The Applications of `ArgoCD` in a namespace.
 fn applications(client: &Client, namespace: &str) -> Api<DynamicObject> {
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"));
+    let kind =
+        ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Application"));
     Api::namespaced_with(client.clone(), namespace, &kind)
 }
 
@@ -311,31 +361,51 @@ fn shortened(text: &str, bytes: usize) -> &str {
 pub(crate) fn written_at(deployment: &Deployment) -> Option<DateTime<Utc>> {
     let entries = deployment.metadata.managed_fields.as_deref().unwrap_or_default();
     let ours = entries.iter().filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-    let seconds = ours.filter_map(|entry| entry.time.as_ref().map(|Time(time)| time.as_second())).max()?;
+    let seconds =
+        ours.filter_map(|entry| entry.time.as_ref().map(|Time(time)| time.as_second())).max()?;
     DateTime::from_timestamp(seconds, 0)
 }
 
 /// A JSON Patch that sets one container's image. Its tests hold the Deployment to what was read: the generation changes with
 /// every change of the specification, and never comes back.
-fn image_patch(read: &Deployment, container: &str, image: &str, change_cause: &str) -> Option<JsonPatch> {
+fn image_patch(
+    read: &Deployment,
+    container: &str,
+    image: &str,
+    change_cause: &str,
+) -> Option<JsonPatch> {
     let containers = &read.spec.as_ref()?.template.spec.as_ref()?.containers;
     let index = containers.iter().position(|c| c.name == container)?;
     let pointer = |path: &str| PointerBuf::parse(path.to_owned()).ok();
-    let in_container = |rest: &str| pointer(&format!("/spec/template/spec/containers/{index}{rest}"));
+    let in_container =
+        |rest: &str| pointer(&format!("/spec/template/spec/containers/{index}{rest}"));
     let test = |path, value: Value| PatchOperation::Test(TestOperation { path, value });
     let mut patch = vec![
         test(pointer("/metadata/generation")?, read.metadata.generation?.into()),
         test(in_container("/name")?, container.into()),
-        PatchOperation::Replace(ReplaceOperation { path: in_container("/image")?, value: image.into() }),
+        PatchOperation::Replace(ReplaceOperation {
+            path: in_container("/image")?,
+            value: image.into(),
+        }),
     ];
     if read.metadata.annotations.is_some() {
-        let annotation = pointer(&format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1")))?;
-        patch.push(PatchOperation::Add(AddOperation { path: annotation, value: change_cause.into() }));
+        let annotation =
+            pointer(&format!("/metadata/annotations/{}", CHANGE_CAUSE.replace('/', "~1")))?;
+        patch.push(PatchOperation::Add(AddOperation {
+            path: annotation,
+            value: change_cause.into(),
+        }));
     } else {
         // Nobody else's annotations may have come meanwhile.
-        patch.push(test(pointer("/metadata/resourceVersion")?, read.metadata.resource_version.clone()?.into()));
+        patch.push(test(
+            pointer("/metadata/resourceVersion")?,
+            read.metadata.resource_version.clone()?.into(),
+        ));
         let value = json!({ CHANGE_CAUSE: change_cause });
-        patch.push(PatchOperation::Add(AddOperation { path: pointer("/metadata/annotations")?, value }));
+        patch.push(PatchOperation::Add(AddOperation {
+            path: pointer("/metadata/annotations")?,
+            value,
+        }));
     }
     Some(JsonPatch(patch))
 }
@@ -354,7 +424,8 @@ mod tests {
         }))
         .unwrap();
         let of = |deployment: &Deployment| {
-            serde_json::to_value(image_patch(deployment, "b", "x/y:v2", "because").unwrap()).unwrap()
+            serde_json::to_value(image_patch(deployment, "b", "x/y:v2", "because").unwrap())
+                .unwrap()
         };
         let mut expected = vec![
             json!({"op": "test", "path": "/metadata/generation", "value": 7}),

@@ -53,9 +53,10 @@ impl Cli {
     /// Reads `TARGETS_FILE`.
     pub(crate) fn targets(&self) -> Result<Vec<Target>, ConfigError> {
         let wrong = |why: String| ConfigError::new("TARGETS_FILE", why);
-        let path = self.targets_file.as_ref().ok_or_else(|| wrong("required; see --help".to_owned()))?;
-        let text =
-            fs::read_to_string(path).map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
+        let path =
+            self.targets_file.as_ref().ok_or_else(|| wrong("required; see --help".to_owned()))?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
         parse(&text).map_err(|error| wrong(format!("{}: {error}", path.display())))
     }
 }

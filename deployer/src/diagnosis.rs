@@ -18,7 +18,11 @@ const MAX_EVENTS: usize = 10;
 
 /// A diagnosis of one sentence.
 pub(crate) fn simple(cause: &str, summary: impl Into<String>) -> Diagnosis {
-    Diagnosis { cause: cause.to_owned(), summary: redact::message(&summary.into()), ..Diagnosis::default() }
+    Diagnosis {
+        cause: cause.to_owned(),
+        summary: redact::message(&summary.into()),
+        ..Diagnosis::default()
+    }
 }
 
 /// Why the rollout will not be done.
@@ -55,10 +59,19 @@ pub(crate) fn of_trouble(trouble: &Trouble, snapshot: &Snapshot) -> Diagnosis {
     }
 }
 
-fn with_trouble(cause: &str, summary: String, trouble: Option<&Trouble>, snapshot: &Snapshot) -> Diagnosis {
+fn with_trouble(
+    cause: &str,
+    summary: String,
+    trouble: Option<&Trouble>,
+    snapshot: &Snapshot,
+) -> Diagnosis {
     let Some(trouble) = trouble else { return simple(cause, summary) };
     let told = of_trouble(trouble, snapshot);
-    Diagnosis { cause: cause.to_owned(), summary: redact::message(&format!("{summary}; {}", trouble.summary)), ..told }
+    Diagnosis {
+        cause: cause.to_owned(),
+        summary: redact::message(&format!("{summary}; {}", trouble.summary)),
+        ..told
+    }
 }
 
 fn sentence(warning: &Warning) -> String {
@@ -68,7 +81,10 @@ fn sentence(warning: &Warning) -> String {
 /// There is no such Deployment.
 pub(crate) fn no_deployment(target: &Target) -> Diagnosis {
     let Target { namespace, deployment, .. } = target;
-    simple("DeploymentNotFound", format!("there is no Deployment {deployment} in namespace {namespace}"))
+    simple(
+        "DeploymentNotFound",
+        format!("there is no Deployment {deployment} in namespace {namespace}"),
+    )
 }
 
 /// There is no such container.
@@ -76,7 +92,9 @@ pub(crate) fn no_container(target: &Target) -> Diagnosis {
     let Target { namespace, deployment, container, .. } = target;
     simple(
         "ContainerNotFound",
-        format!("the Deployment {deployment} in namespace {namespace} has no container {container}"),
+        format!(
+            "the Deployment {deployment} in namespace {namespace} has no container {container}"
+        ),
     )
 }
 
@@ -109,7 +127,10 @@ pub(crate) fn replaced(image: &str, by: Option<&str>, target: &Target) -> Diagno
 /// Somebody committed another tag after ours.
 pub(crate) fn recommitted(gitops: &Gitops, tag: &str) -> Diagnosis {
     let Gitops { file, branch, .. } = gitops;
-    simple("ImageReplaced", format!("somebody else set the tag to {tag} in {file} of the branch {branch}"))
+    simple(
+        "ImageReplaced",
+        format!("somebody else set the tag to {tag} in {file} of the branch {branch}"),
+    )
 }
 
 /// The tag is not in the branch.

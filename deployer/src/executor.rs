@@ -61,7 +61,10 @@ impl Seen {
         if self.0.elapsed() <= FRESH {
             return Ok(());
         }
-        Err(Failure::Unavailable(anyhow!("this process was held up for {:?}, and has to look again", self.0.elapsed())))
+        Err(Failure::Unavailable(anyhow!(
+            "this process was held up for {:?}, and has to look again",
+            self.0.elapsed()
+        )))
     }
 }
 
@@ -116,7 +119,8 @@ impl Executor {
     /// Carries out one request, from wherever it stands.
     async fn roll_out(&self, delivery: &Delivery<DeployRequested>) -> Result<(), Failure> {
         let request = &delivery.event;
-        let mut log = RolloutLog::open(self.bus.clone(), request, self.metrics.in_state.clone()).await?;
+        let mut log =
+            RolloutLog::open(self.bus.clone(), request, self.metrics.in_state.clone()).await?;
         let ended_before = log.last().state.is_terminal();
         if !ended_before {
             let state = log.last().state;
@@ -166,13 +170,18 @@ impl Executor {
     }
 
     /// Closes what need not be done any more: a newer request waits, or something speaks against this one by now.
-    async fn begin(&self, log: &mut RolloutLog, delivery: &Delivery<DeployRequested>) -> Result<(), Failure> {
+    async fn begin(
+        &self,
+        log: &mut RolloutLog,
+        delivery: &Delivery<DeployRequested>,
+    ) -> Result<(), Failure> {
         let request = &delivery.event;
         let subject = DeployRequested::subject_of(&request.target);
         let newest = self.bus.read_last::<DeployRequested>(&subject).await;
         let newest = newest.map_err(|error| Failure::Unavailable(anyhow!(error)))?;
         if let Some((_, newer)) = newest.filter(|(sequence, _)| *sequence > delivery.sequence) {
-            let reason = format!("a newer build takes its place: {} with {}", newer.build_id, newer.image);
+            let reason =
+                format!("a newer build takes its place: {} with {}", newer.build_id, newer.image);
             return log
                 .advance(RolloutState::Superseded, |change| {
                     change.detail = Some(reason.clone());
@@ -183,7 +192,8 @@ impl Executor {
         // The planner asks for no such thing. Whoever else can write to the bus shall not choose what runs in the cluster.
         let asked = request.image.parse::<ImageReference>().ok();
         if !asked.is_some_and(|image| image.same_repository(&self.target.image)) {
-            let reason = format!("{} is not an image of {}", request.image, self.target.image.name());
+            let reason =
+                format!("{} is not an image of {}", request.image, self.target.image.name());
             return self.reject(log, reason).await;
         }
         let standing = self.history.standing(&self.target.name).await?;
@@ -213,18 +223,27 @@ impl Executor {
     }
 
     /// The rollout will not be done: goes back, if something was set and there is a way back.
-    async fn fail(&self, log: &mut RolloutLog, diagnosis: Diagnosis, seen: Seen) -> Result<(), Failure> {
+    async fn fail(
+        &self,
+        log: &mut RolloutLog,
+        diagnosis: Diagnosis,
+        seen: Seen,
+    ) -> Result<(), Failure> {
         let mut detail = diagnosis.summary.clone();
         let last = log.last();
         // A commit is to be taken back even if ArgoCD has not applied it: it might yet.
-        let stood = last.previous_image.as_deref().is_some_and(|before| same_image(before, &last.image));
+        let stood =
+            last.previous_image.as_deref().is_some_and(|before| same_image(before, &last.image));
         let committed = last.revision.is_some() && !stood;
         if committed && last.set_at.is_none() && !self.target.rollback {
             detail.push_str("; the branch still has the tag, and ArgoCD may yet apply it");
         }
         if (last.set_at.is_some() || committed) && self.target.rollback {
             let standing = self.history.standing(&self.target.name).await?;
-            match standing.rollouts.way_back(&log.last().image, log.last().previous_image.as_deref()) {
+            match standing
+                .rollouts
+                .way_back(&log.last().image, log.last().previous_image.as_deref())
+            {
                 Some(image) => {
                     seen.check()?;
                     return self.begin_rollback(log, diagnosis, image).await;
@@ -262,7 +281,10 @@ impl Executor {
         self.metrics.rollouts.with_label_values(&labels).inc();
         self.metrics.duration.with_label_values(&labels).observe(took.as_secs_f64());
         let (state, detail) = (last.state, last.detail.as_deref().unwrap_or_default());
-        if matches!(state, RolloutState::Succeeded | RolloutState::Superseded | RolloutState::Rejected) {
+        if matches!(
+            state,
+            RolloutState::Succeeded | RolloutState::Superseded | RolloutState::Rejected
+        ) {
             tracing::info!(build.id = %last.build_id, target = %self.target.name, image = last.image, "rollout {state}: {detail}");
         } else {
             tracing::error!(build.id = %last.build_id, target = %self.target.name, image = last.image, "rollout {state}: {detail}");

@@ -88,23 +88,32 @@ impl Git {
     ///
     /// # Errors
     /// There is no folder for them, or it cannot be written.
-    pub(crate) fn open(targets: &[Arc<Target>], folder: Option<&Path>, path: &OsStr) -> Result<Self, ConfigError> {
+    pub(crate) fn open(
+        targets: &[Arc<Target>],
+        folder: Option<&Path>,
+        path: &OsStr,
+    ) -> Result<Self, ConfigError> {
         let mut repositories = HashMap::new();
         let wrong = |why: String| ConfigError::new("GITOPS_FOLDER", why);
         for target in targets {
             let Some(gitops) = &target.gitops else { continue };
-            let folder =
-                folder.ok_or_else(|| wrong(format!("required, since the target {} has gitops", target.name)))?;
+            let folder = folder.ok_or_else(|| {
+                wrong(format!("required, since the target {} has gitops", target.name))
+            })?;
             // What an earlier process left may be half-done, and is fetched again.
             let ours = folder.join("repositories");
             if repositories.is_empty() && ours.exists() {
-                std::fs::remove_dir_all(&ours).map_err(|error| wrong(format!("{}: {error}", ours.display())))?;
+                std::fs::remove_dir_all(&ours)
+                    .map_err(|error| wrong(format!("{}: {error}", ours.display())))?;
             }
             let folder = ours.join(repositories.len().to_string());
-            std::fs::create_dir_all(&folder).map_err(|error| wrong(format!("{}: {error}", folder.display())))?;
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| wrong(format!("{}: {error}", folder.display())))?;
             let (gitops, path) = (gitops.clone(), path.to_owned());
             let made = repositories.entry(key(&gitops));
-            made.or_insert_with(|| Arc::new(Repository { gitops, folder, path, turn: Mutex::default() }));
+            made.or_insert_with(|| {
+                Arc::new(Repository { gitops, folder, path, turn: Mutex::default() })
+            });
         }
         Ok(Self(Arc::new(repositories)))
     }
@@ -128,14 +137,25 @@ impl Repository {
         }
         let Gitops { repository, branch, .. } = &self.gitops;
         let refspec = format!("+refs/heads/{branch}:refs/remotes/origin/{branch}");
-        let fetch =
-            ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--end-of-options", repository, &refspec];
+        let fetch = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--end-of-options",
+            repository,
+            &refspec,
+        ];
         self.git(&fetch, None).await?;
         self.git(&["rev-parse", "--verify", &format!("refs/remotes/origin/{branch}")], None).await
     }
 
     /// A file as a commit has it; none if it has none.
-    pub(crate) async fn read(&self, revision: &str, file: &str) -> Result<Option<String>, GitError> {
+    pub(crate) async fn read(
+        &self,
+        revision: &str,
+        file: &str,
+    ) -> Result<Option<String>, GitError> {
         if self.git(&["ls-tree", revision, "--", file], None).await?.is_empty() {
             return Ok(None);
         }
@@ -144,12 +164,20 @@ impl Repository {
     }
 
     /// Makes a commit that changes one file. Nobody has it before it is pushed.
-    pub(crate) async fn commit(&self, parent: &str, file: &str, text: &str, message: &str) -> Result<String, GitError> {
+    pub(crate) async fn commit(
+        &self,
+        parent: &str,
+        file: &str,
+        text: &str,
+        message: &str,
+    ) -> Result<String, GitError> {
         let blob = self.git(&["hash-object", "-w", "--stdin"], Some(text)).await?;
-        let found = self.git(&["ls-tree", "--format=%(objectmode)", parent, "--", file], None).await?;
+        let found =
+            self.git(&["ls-tree", "--format=%(objectmode)", parent, "--", file], None).await?;
         let mode = if found.is_empty() { "100644" } else { &found };
         self.git(&["read-tree", parent], None).await?;
-        self.git(&["update-index", "--add", "--cacheinfo", &format!("{mode},{blob},{file}")], None).await?;
+        self.git(&["update-index", "--add", "--cacheinfo", &format!("{mode},{blob},{file}")], None)
+            .await?;
         let tree = self.git(&["write-tree"], None).await?;
         self.git(&["commit-tree", &tree, "-p", parent], Some(message)).await
     }
@@ -164,8 +192,10 @@ impl Repository {
             return Ok(Pushed::Done);
         }
         // With --porcelain: a flag, both refs, and what is said of it, between tabs.
-        let told =
-            output.stdout.lines().find_map(|line| line.strip_prefix("!\t")?.split_once('\t').map(|(_, told)| told));
+        let told = output
+            .stdout
+            .lines()
+            .find_map(|line| line.strip_prefix("!\t")?.split_once('\t').map(|(_, told)| told));
         match told {
             Some(told) => Ok(Pushed::Rejected(told.to_owned())),
             None => Err(output.error("push")),
@@ -175,7 +205,9 @@ impl Repository {
     /// The commit below `head` whose message has that line.
     pub(crate) async fn find(&self, head: &str, line: &str) -> Result<Option<String>, GitError> {
         let grep = format!("--grep={line}");
-        let found = self.git(&["log", "-1", "--format=%H", "--fixed-strings", &grep, head, "--"], None).await?;
+        let found = self
+            .git(&["log", "-1", "--format=%H", "--fixed-strings", &grep, head, "--"], None)
+            .await?;
         Ok((!found.is_empty()).then_some(found))
     }
 
@@ -209,10 +241,14 @@ impl Repository {
         git.args(args).current_dir(&self.folder);
         // Nothing of ours, which may be secret, and nothing of the machine's.
         git.env_clear().env("PATH", &self.path).env("HOME", &self.folder).env("LC_ALL", "C");
-        git.env("GIT_DIR", &self.folder).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        git.env("GIT_DIR", &self.folder)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
         git.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "ssh:file");
         // Tidying up is waited for, so that it is bounded too.
-        git.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "gc.autoDetach").env("GIT_CONFIG_VALUE_0", "false");
+        git.env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", "gc.autoDetach")
+            .env("GIT_CONFIG_VALUE_0", "false");
         for who in ["AUTHOR", "COMMITTER"] {
             git.env(format!("GIT_{who}_NAME"), NAME).env(format!("GIT_{who}_EMAIL"), EMAIL);
         }
@@ -224,12 +260,14 @@ impl Repository {
             let child = git.spawn().context("git has to be on the PATH")?;
             talk(child, stdin.unwrap_or_default()).await
         };
-        let unavailable = |error: anyhow::Error| GitError::Unavailable(error.context(format!("git {}", args[0])));
+        let unavailable =
+            |error: anyhow::Error| GitError::Unavailable(error.context(format!("git {}", args[0])));
         if let Ok(output) = timeout(WITHIN, done).await {
             return output.map_err(unavailable);
         }
         // It may have left locks behind. All of it can be had again.
-        let anew = std::fs::remove_dir_all(&self.folder).and_then(|()| std::fs::create_dir_all(&self.folder));
+        let anew = std::fs::remove_dir_all(&self.folder)
+            .and_then(|()| std::fs::create_dir_all(&self.folder));
         anew.map_err(|error| unavailable(error.into()))?;
         Err(unavailable(anyhow!("not done within {WITHIN:?}")))
     }
@@ -264,7 +302,9 @@ impl Output {
     /// What went wrong, in one line.
     fn error(&self, what: &str) -> GitError {
         let lines = self.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-        let said: Vec<_> = lines.map(|line| line.trim_start_matches("fatal: ").trim_start_matches("error: ")).collect();
+        let said: Vec<_> = lines
+            .map(|line| line.trim_start_matches("fatal: ").trim_start_matches("error: "))
+            .collect();
         let text = format!("git {what}: {}", said.join("; "));
         if REFUSALS.iter().any(|refusal| text.contains(refusal)) {
             GitError::Refused(text)
@@ -286,12 +326,17 @@ async fn talk(mut child: Child, stdin: &str) -> anyhow::Result<Output> {
     };
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (mut output, mut errors) = (output.take(MAX_OUTPUT), errors.take(MAX_OUTPUT));
-    let ((), read, _) = tokio::join!(write, output.read_to_end(&mut stdout), errors.read_to_end(&mut stderr));
+    let ((), read, _) =
+        tokio::join!(write, output.read_to_end(&mut stdout), errors.read_to_end(&mut stderr));
     read?;
     anyhow::ensure!(output.limit() > 0, "more than {MAX_OUTPUT} bytes");
     // What is left unread is nothing, or too much: then it ends by a closed pipe.
     drop((output, errors));
     let status = child.wait().await?;
     let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    Ok(Output { succeeded: status.success(), stdout: String::from_utf8(stdout).context("not UTF-8")?, stderr })
+    Ok(Output {
+        succeeded: status.success(),
+        stdout: String::from_utf8(stdout).context("not UTF-8")?,
+        stderr,
+    })
 }

@@ -6,7 +6,9 @@ use std::{
 };
 
 use anyhow::anyhow;
-use events::{ROLLOUTS, RolloutChanged, RolloutState, Stream, TARGETS, TargetChanged, TargetName, TargetState};
+use events::{
+    ROLLOUTS, RolloutChanged, RolloutState, Stream, TARGETS, TargetChanged, TargetName, TargetState,
+};
 use planning::{Standing, Standings};
 use runtime::{
     bus::{Bus, Failure, Followed},
@@ -37,14 +39,24 @@ impl History {
     pub(crate) async fn follow(&self, latches: [Latch; 2], shutdown: Shutdown) {
         let [of_rollouts, of_targets] = latches;
         let rollouts = self.bus.follow(of_rollouts, shutdown.clone(), |followed| {
-            self.told(&self.rollouts, followed, Standings::forget_rollouts, |standings, change: RolloutChanged| {
-                standings.apply(&change);
-            });
+            self.told(
+                &self.rollouts,
+                followed,
+                Standings::forget_rollouts,
+                |standings, change: RolloutChanged| {
+                    standings.apply(&change);
+                },
+            );
         });
         let targets = self.bus.follow(of_targets, shutdown, |followed| {
-            self.told(&self.targets, followed, Standings::forget_targets, |standings, changed: TargetChanged| {
-                standings.apply_target(changed);
-            });
+            self.told(
+                &self.targets,
+                followed,
+                Standings::forget_targets,
+                |standings, changed: TargetChanged| {
+                    standings.apply_target(changed);
+                },
+            );
         });
         tokio::join!(rollouts, targets);
     }
@@ -81,7 +93,10 @@ impl History {
     ///
     /// # Errors
     /// The bus is away.
-    pub(crate) async fn ask<T>(&self, question: impl FnOnce(&Standings) -> T) -> Result<T, Failure> {
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl FnOnce(&Standings) -> T,
+    ) -> Result<T, Failure> {
         self.catch_up().await?;
         Ok(question(&self.lock()))
     }
@@ -98,7 +113,10 @@ impl History {
     /// Tells of each target what has no verdict yet, and since when, in seconds of Unix time, as far as is known by now.
     pub(crate) fn under_way(&self, mut tell: impl FnMut(&TargetName, &[(RolloutState, f64)])) {
         for (target, standing) in self.lock().iter() {
-            let open = standing.rollouts.open().map(|(_, open)| (open.state, open.since.timestamp_millis()));
+            let open = standing
+                .rollouts
+                .open()
+                .map(|(_, open)| (open.state, open.since.timestamp_millis()));
             #[expect(clippy::cast_precision_loss, reason = "milliseconds of these centuries fit")]
             let open: Vec<_> = open.map(|(state, at)| (state, at as f64 / 1e3)).collect();
             tell(target, &open);
@@ -111,16 +129,26 @@ impl History {
     }
 
     async fn catch_up(&self) -> Result<(), Failure> {
-        tokio::try_join!(self.catch_up_with(&ROLLOUTS, &self.rollouts), self.catch_up_with(&TARGETS, &self.targets))?;
+        tokio::try_join!(
+            self.catch_up_with(&ROLLOUTS, &self.rollouts),
+            self.catch_up_with(&TARGETS, &self.targets)
+        )?;
         Ok(())
     }
 
-    async fn catch_up_with(&self, stream: &Stream, known: &watch::Sender<u64>) -> Result<(), Failure> {
+    async fn catch_up_with(
+        &self,
+        stream: &Stream,
+        known: &watch::Sender<u64>,
+    ) -> Result<(), Failure> {
         let unavailable = |error: String| Failure::Unavailable(anyhow!(error));
         let last = self.bus.last_sequence(stream).await.map_err(unavailable)?;
         match timeout(CATCH_UP, known.subscribe().wait_for(|known| *known >= last)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(unavailable(format!("{} has not been told up to its message {last}", stream.name))),
+            Err(_) => Err(unavailable(format!(
+                "{} has not been told up to its message {last}",
+                stream.name
+            ))),
         }
     }
 

@@ -72,7 +72,9 @@ impl Failed {
     pub(crate) fn trouble(&self) -> Option<&Trouble> {
         match self {
             Self::Trouble(trouble) => Some(trouble),
-            Self::DeadlineExceeded { trouble, .. } | Self::GivenUp { trouble, .. } => trouble.as_ref(),
+            Self::DeadlineExceeded { trouble, .. } | Self::GivenUp { trouble, .. } => {
+                trouble.as_ref()
+            }
             Self::NoContainer | Self::Gone => None,
         }
     }
@@ -110,7 +112,9 @@ impl Judge {
                 let trouble = self.worst(snapshot).or_else(|| self.unready(snapshot));
                 return Judgement::Failed(Failed::GivenUp { message, trouble });
             }
-            Phase::Unknown => "nothing has been heard of the Deployment since the change".to_owned(),
+            Phase::Unknown => {
+                "nothing has been heard of the Deployment since the change".to_owned()
+            }
             Phase::Waiting(what) => what,
         };
         let worst = if unknown { None } else { self.worst(snapshot) };
@@ -120,7 +124,9 @@ impl Judge {
         let worst = worst.map(|worst| self.recall(worst));
         self.remember(worst.as_ref(), goes_on, now);
         let patience = |trouble: &Trouble| match trouble.class {
-            Class::Permanent => (self.permanent.as_ref().map(|(_, since)| *since), PERMANENT_PATIENCE),
+            Class::Permanent => {
+                (self.permanent.as_ref().map(|(_, since)| *since), PERMANENT_PATIENCE)
+            }
             Class::Passing => (self.wrong_since, self.grace),
         };
         let mut until = self.deadline;
@@ -162,7 +168,9 @@ impl Judge {
     fn recall(&self, worst: Trouble) -> Trouble {
         match &self.permanent {
             Some((known, _))
-                if worst.class == Class::Passing && known.about == worst.about && known.cause == worst.cause =>
+                if worst.class == Class::Passing
+                    && known.about == worst.about
+                    && known.cause == worst.cause =>
             {
                 known.clone()
             }

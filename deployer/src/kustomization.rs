@@ -44,11 +44,16 @@ pub(crate) fn tag(text: &str, repository: &ImageReference) -> Result<String, Str
 ///
 /// # Errors
 /// As for [`tag`]; or it is written in a way that cannot be changed without touching more than the tag.
-pub(crate) fn with_tag(text: &str, repository: &ImageReference, tag: &str) -> Result<String, String> {
+pub(crate) fn with_tag(
+    text: &str,
+    repository: &ImageReference,
+    tag: &str,
+) -> Result<String, String> {
     let mut images = parse(text)?;
     let (index, _) = find(&images, repository)?;
     images[index].new_tag = Some(tag.to_owned());
-    let changed = replaced(text, index, tag).filter(|changed| parse(changed).as_ref() == Ok(&images));
+    let changed =
+        replaced(text, index, tag).filter(|changed| parse(changed).as_ref() == Ok(&images));
     changed.ok_or_else(|| "its `images` are not written as a list with one key a line".to_owned())
 }
 
@@ -63,14 +68,21 @@ fn parse(text: &str) -> Result<Vec<Image>, String> {
 fn find<'a>(images: &'a [Image], repository: &ImageReference) -> Result<(usize, &'a str), String> {
     let name = repository.name();
     let mut found = images.iter().enumerate().filter(|(_, image)| image.is_of(repository));
-    let Some((index, image)) = found.next() else { return Err(format!("its `images` do not name {name}")) };
+    let Some((index, image)) = found.next() else {
+        return Err(format!("its `images` do not name {name}"));
+    };
     if found.next().is_some() {
         return Err(format!("its `images` name {name} twice"));
     }
     if image.digest.is_some() {
-        return Err(format!("its `images` set a digest for {name}, which would count, and not the tag"));
+        return Err(format!(
+            "its `images` set a digest for {name}, which would count, and not the tag"
+        ));
     }
-    let tag = image.new_tag.as_deref().ok_or_else(|| format!("its `images` set no `newTag` for {name}"))?;
+    let tag = image
+        .new_tag
+        .as_deref()
+        .ok_or_else(|| format!("its `images` set no `newTag` for {name}"))?;
     Ok((index, tag))
 }
 
@@ -108,7 +120,8 @@ fn replaced(text: &str, index: usize, tag: &str) -> Option<String> {
 /// What follows a key, with another value: a comment and the line's end stay.
 fn with_value(rest: &str, value: &str) -> String {
     let end = rest.find(" #").unwrap_or_else(|| rest.trim_end().len());
-    let quote = rest.trim_start().chars().next().filter(|c| matches!(c, '"' | '\'')).map(String::from);
+    let quote =
+        rest.trim_start().chars().next().filter(|c| matches!(c, '"' | '\'')).map(String::from);
     let quote = quote.unwrap_or_default();
     format!(" {quote}{value}{quote}{}", &rest[end..])
 }
@@ -147,19 +160,31 @@ configMapGenerator:
         let set = with_tag(FILE, &gateway, "v3-def5678").unwrap();
         assert_eq!(set, FILE.replace("v1-0000000", "v3-def5678"));
         let set = with_tag(&set, &worker, "v3-def5678").unwrap();
-        assert_eq!(set, FILE.replace("v1-0000000", "v3-def5678").replace("v2-abc1234", "v3-def5678"));
+        assert_eq!(
+            set,
+            FILE.replace("v1-0000000", "v3-def5678").replace("v2-abc1234", "v3-def5678")
+        );
         assert_eq!(tag(&set, &worker).as_deref(), Ok("v3-def5678"));
         // A number is a tag only in quotes.
-        assert_eq!(with_tag(FILE, &worker, "42").map(|text| text.contains("newTag: \"42\"")), Ok(true));
+        assert_eq!(
+            with_tag(FILE, &worker, "42").map(|text| text.contains("newTag: \"42\"")),
+            Ok(true)
+        );
     }
 
     #[test]
     fn other_ways_to_write_it() {
         let image = repository("x/y");
         for (text, expected) in [
-            ("images:\n- name: x/y\n  newTag: v1\nkind: K\n", "images:\n- name: x/y\n  newTag: v2\nkind: K\n"),
+            (
+                "images:\n- name: x/y\n  newTag: v1\nkind: K\n",
+                "images:\n- name: x/y\n  newTag: v2\nkind: K\n",
+            ),
             ("images:\n-\n  name: x/y\n  newTag: 'v1'", "images:\n-\n  name: x/y\n  newTag: 'v2'"),
-            ("images:\n- name: x/y\r\n  newTag: v1\r\n", "images:\n- name: x/y\r\n  newTag: v2\r\n"),
+            (
+                "images:\n- name: x/y\r\n  newTag: v1\r\n",
+                "images:\n- name: x/y\r\n  newTag: v2\r\n",
+            ),
             (
                 "images:\n- {name: a, newTag: v9}\n- name: x/y\n  newTag: v1\n",
                 "images:\n- {name: a, newTag: v9}\n- name: x/y\n  newTag: v2\n",
@@ -178,10 +203,16 @@ configMapGenerator:
             ("images: [", "line"),
             ("images:\n- name: x/y\n", "set no `newTag` for docker.io/x/y"),
             ("images:\n- name: x/y\n  newTag: v1\n  digest: sha256:0\n", "set a digest"),
-            ("images:\n- name: x/y\n  newTag: v1\n- name: a\n  newName: x/y\n  newTag: v1\n", "twice"),
+            (
+                "images:\n- name: x/y\n  newTag: v1\n- name: a\n  newName: x/y\n  newTag: v1\n",
+                "twice",
+            ),
             ("images: [{name: x/y, newTag: v1}]\n", "not written as a list with one key a line"),
             ("images:\n- {name: x/y, newTag: v1}\n", "not written as a list with one key a line"),
-            ("images:\n- name: x/y\n  newTag:\n    v1\n", "not written as a list with one key a line"),
+            (
+                "images:\n- name: x/y\n  newTag:\n    v1\n",
+                "not written as a list with one key a line",
+            ),
             (
                 "images:\n- name: x/y\n  newTag: &t v1\n- name: a\n  newTag: *t\n",
                 "not written as a list with one key a line",

@@ -38,8 +38,12 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Provision(args)) => {
-            runtime::process::run_command("deployer", cli.common, |bus| app::provision(bus, targets, args))
+            runtime::process::run_command("deployer", cli.common, |bus| {
+                app::provision(bus, targets, args)
+            })
         }
-        None => runtime::process::run("deployer", cli.common, |process| app::run(targets, cli.settings, process)),
+        None => runtime::process::run("deployer", cli.common, |process| {
+            app::run(targets, cli.settings, process)
+        }),
     }
 }

@@ -1,12 +1,19 @@
 //! Who set a field, by what the API server keeps of it (server-side apply's field managers). Pure.
 
 use chrono::{DateTime, Utc};
-use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry};
+use k8s_openapi::{
+    api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+};
 use serde_json::Value;
 
 /// Who set a container's image last, other than `except`.
-pub(crate) fn who_set_image(deployment: &Deployment, container: &str, except: &str) -> Option<String> {
-    let others = setters(deployment, container).filter(|entry| entry.manager.as_deref() != Some(except));
+pub(crate) fn who_set_image(
+    deployment: &Deployment,
+    container: &str,
+    except: &str,
+) -> Option<String> {
+    let others =
+        setters(deployment, container).filter(|entry| entry.manager.as_deref() != Some(except));
     others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.clone()
 }
 
@@ -17,14 +24,19 @@ pub(crate) fn image_set_at(deployment: &Deployment, container: &str) -> Option<D
 }
 
 /// Those who set a container's image.
-fn setters<'a>(deployment: &'a Deployment, container: &str) -> impl Iterator<Item = &'a ManagedFieldsEntry> + use<'a> {
+fn setters<'a>(
+    deployment: &'a Deployment,
+    container: &str,
+) -> impl Iterator<Item = &'a ManagedFieldsEntry> + use<'a> {
     let entries = deployment.metadata.managed_fields.as_deref().unwrap_or_default();
     let key = format!("k:{}", serde_json::json!({ "name": container }));
     let owns = move |fields: &Value| {
         let path = ["f:spec", "f:template", "f:spec", "f:containers", &key, "f:image"];
         path.iter().try_fold(fields, |fields, step| fields.get(step)).is_some()
     };
-    entries.iter().filter(move |entry| entry.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0)))
+    entries
+        .iter()
+        .filter(move |entry| entry.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0)))
 }
 
 /// Whether a field manager is `ArgoCD`'s.
@@ -55,6 +67,10 @@ mod tests {
         assert_eq!(image_set_at(&deployment, "app"), Some("2026-01-01T00:00:05Z".parse().unwrap()));
         assert_eq!(image_set_at(&deployment, "web"), None);
         assert_eq!(who_set_image(&Deployment::default(), "app", "deployer"), None);
-        assert!(is_argocd("argocd-controller") && is_argocd("argocd-application-controller") && !is_argocd("kubectl"));
+        assert!(
+            is_argocd("argocd-controller")
+                && is_argocd("argocd-application-controller")
+                && !is_argocd("kubectl")
+        );
     }
 }

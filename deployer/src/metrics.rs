@@ -28,19 +28,27 @@ pub(crate) struct Metrics {
 }
 
 /// From a rollout that has nothing to do to one that fails at a long deadline, in seconds.
-const ROLLOUT: [f64; 12] = [0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+const ROLLOUT: [f64; 12] =
+    [0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
 
 /// From a cached answer to a request's time-out, in seconds.
 const REQUEST: [f64; 10] = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0];
 
-const VERDICTS: [RolloutState; 4] =
-    [RolloutState::Succeeded, RolloutState::Failed, RolloutState::RolledBack, RolloutState::Reverted];
+const VERDICTS: [RolloutState; 4] = [
+    RolloutState::Succeeded,
+    RolloutState::Failed,
+    RolloutState::RolledBack,
+    RolloutState::Reverted,
+];
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry, targets: &[Arc<Target>]) -> Self {
         let labels = &["target", "verdict"];
         let histogram = |name: &str, help: &str, buckets: &[f64], labels: &[&str]| {
-            register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+            register(
+                registry,
+                HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels),
+            )
         };
         let rollouts = Opts::new("rollouts_total", "Rollouts that ended");
         let rejected = Opts::new("builds_rejected_total", "Builds that a target rejected");
@@ -87,9 +95,12 @@ pub(crate) struct UnderWay {
 impl UnderWay {
     /// For the rollouts of a history.
     pub(crate) fn new(history: History) -> prometheus::Result<Self> {
-        let in_progress = Opts::new("rollouts_in_progress", "Rollouts without a verdict, by where they stand");
-        let started =
-            Opts::new("rollout_started_timestamp_seconds", "When the rollout that is under way began; 0 without one");
+        let in_progress =
+            Opts::new("rollouts_in_progress", "Rollouts without a verdict, by where they stand");
+        let started = Opts::new(
+            "rollout_started_timestamp_seconds",
+            "When the rollout that is under way began; 0 without one",
+        );
         Ok(Self {
             history,
             in_progress: IntGaugeVec::new(in_progress, &["target", "state"])?,
@@ -101,8 +112,11 @@ impl UnderWay {
         for (state, _) in open {
             self.in_progress.with_label_values(&[target.as_str(), state.as_str()]).inc();
         }
-        let begun = open.iter().filter(|(state, _)| *state != RolloutState::Accepted).map(|(_, at)| *at);
-        self.started.with_label_values(&[target.as_str()]).set(begun.reduce(f64::min).unwrap_or(0.0));
+        let begun =
+            open.iter().filter(|(state, _)| *state != RolloutState::Accepted).map(|(_, at)| *at);
+        self.started
+            .with_label_values(&[target.as_str()])
+            .set(begun.reduce(f64::min).unwrap_or(0.0));
     }
 }
 

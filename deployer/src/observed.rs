@@ -7,7 +7,10 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet as ApiReplicaSet},
-        core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod as ApiPod, PodStatus},
+        core::v1::{
+            ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod as ApiPod,
+            PodStatus,
+        },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
@@ -139,11 +142,16 @@ impl Snapshot {
     }
 
     /// The ReplicaSet of the Deployment's present template, if the controller has come to it and it has the image.
-    pub(crate) fn current(&self, container: &str, same: impl Fn(&str) -> bool) -> Option<&ReplicaSet> {
+    pub(crate) fn current(
+        &self,
+        container: &str,
+        same: impl Fn(&str) -> bool,
+    ) -> Option<&ReplicaSet> {
         let Observed::Found(deployment) = &self.deployment else { return None };
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
         let ours = |set: &&Arc<ReplicaSet>| {
-            set.owner == uid && set.images.iter().any(|(name, image)| name == container && same(image))
+            set.owner == uid
+                && set.images.iter().any(|(name, image)| name == container && same(image))
         };
         self.replica_sets.iter().filter(ours).max_by_key(|set| set.revision).map(AsRef::as_ref)
     }
@@ -160,32 +168,49 @@ impl Snapshot {
 /// The uid of the controller that made an object.
 fn controller(metadata: &ObjectMeta) -> String {
     let mut owners = metadata.owner_references.iter().flatten();
-    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone()).unwrap_or_default()
+    owners
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.uid.clone())
+        .unwrap_or_default()
 }
 
 impl ReplicaSet {
     pub(crate) fn of(set: &ApiReplicaSet) -> Self {
         let metadata = &set.metadata;
-        let revision = metadata.annotations.as_ref().and_then(|annotations| annotations.get(REVISION));
-        let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref()).and_then(|t| t.spec.as_ref());
+        let revision =
+            metadata.annotations.as_ref().and_then(|annotations| annotations.get(REVISION));
+        let template =
+            set.spec.as_ref().and_then(|spec| spec.template.as_ref()).and_then(|t| t.spec.as_ref());
         let containers = template.map(|spec| spec.containers.as_slice()).unwrap_or_default();
         let status = set.status.clone().unwrap_or_default();
-        let refusal = status.conditions.iter().flatten().find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+        let refusal = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
         Self {
             name: metadata.name.clone().unwrap_or_default(),
             uid: metadata.uid.clone().unwrap_or_default(),
             owner: controller(metadata),
             revision: revision.and_then(|text| text.parse().ok()).unwrap_or(0),
-            images: containers.iter().map(|c| (c.name.clone(), c.image.clone().unwrap_or_default())).collect(),
+            images: containers
+                .iter()
+                .map(|c| (c.name.clone(), c.image.clone().unwrap_or_default()))
+                .collect(),
             available: status.available_replicas.unwrap_or(0),
-            refusal: refusal.map(|condition| Reason::new(condition.reason.as_deref(), condition.message.as_deref())),
+            refusal: refusal.map(|condition| {
+                Reason::new(condition.reason.as_deref(), condition.message.as_deref())
+            }),
         }
     }
 }
 
 impl Reason {
     fn new(reason: Option<&str>, message: Option<&str>) -> Self {
-        Self { reason: reason.unwrap_or_default().to_owned(), message: message.unwrap_or_default().to_owned() }
+        Self {
+            reason: reason.unwrap_or_default().to_owned(),
+            message: message.unwrap_or_default().to_owned(),
+        }
     }
 }
 
@@ -193,18 +218,26 @@ impl Pod {
     pub(crate) fn of(pod: &ApiPod) -> Self {
         let status = pod.status.clone().unwrap_or_default();
         let condition = |of: &str, is: &str| {
-            status.conditions.iter().flatten().find(|condition| condition.type_ == of && condition.status == is)
+            status
+                .conditions
+                .iter()
+                .flatten()
+                .find(|condition| condition.type_ == of && condition.status == is)
         };
-        let unschedulable = condition("PodScheduled", "False").filter(|c| c.reason.as_deref() == Some("Unschedulable"));
+        let unschedulable = condition("PodScheduled", "False")
+            .filter(|c| c.reason.as_deref() == Some("Unschedulable"));
         let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             owner: controller(&pod.metadata),
             ending: pod.metadata.deletion_timestamp.is_some(),
-            failed: over.then(|| Reason::new(status.reason.as_deref().or(Some("Failed")), status.message.as_deref())),
+            failed: over.then(|| {
+                Reason::new(status.reason.as_deref().or(Some("Failed")), status.message.as_deref())
+            }),
             ready: condition("Ready", "True").is_some(),
-            unschedulable: unschedulable.map(|c| Reason::new(c.reason.as_deref(), c.message.as_deref())),
+            unschedulable: unschedulable
+                .map(|c| Reason::new(c.reason.as_deref(), c.message.as_deref())),
             containers: containers(&status),
         }
     }
@@ -228,7 +261,10 @@ impl Container {
             init,
             ready: status.ready,
             restarts: status.restart_count,
-            waiting: state.waiting.as_ref().map(|w| Reason::new(w.reason.as_deref(), w.message.as_deref())),
+            waiting: state
+                .waiting
+                .as_ref()
+                .map(|w| Reason::new(w.reason.as_deref(), w.message.as_deref())),
             ended: ended(&state),
             ended_before: status.last_state.as_ref().and_then(ended),
         }

@@ -60,16 +60,22 @@ impl Planner {
                 rollback: build.forced.as_ref().is_some_and(|forced| forced.rollback),
                 now,
             };
-            standings
-                .of(&target.name)
-                .map_or_else(|| Standing::default().objection(&question), |known| known.objection(&question))
+            standings.of(&target.name).map_or_else(
+                || Standing::default().objection(&question),
+                |known| known.objection(&question),
+            )
         };
         plan(build, &self.policies, objection)
     }
 
     /// Interrupted anywhere, it is done again from the start and changes nothing twice: the first change of a rollout is
     /// stored only where there is none, and a second request finds its rollout over.
-    async fn carry_out(&self, build: &BuildFinished, decision: Decision, planned: u32) -> Result<(), Failure> {
+    async fn carry_out(
+        &self,
+        build: &BuildFinished,
+        decision: Decision,
+        planned: u32,
+    ) -> Result<(), Failure> {
         let now = Utc::now();
         let change = first_change(build, &decision, planned, now);
         let target = decision.target.as_ref().map_or("none", |target| target.as_str()).to_owned();
@@ -83,12 +89,24 @@ impl Planner {
             }
             // It was told before we were interrupted.
             Err(PublishError::MovedOn) => {}
-            Err(error) => return Err(Failure::Unavailable(anyhow::Error::new(error).context("telling ROLLOUTS"))),
+            Err(error) => {
+                return Err(Failure::Unavailable(
+                    anyhow::Error::new(error).context("telling ROLLOUTS"),
+                ));
+            }
         }
         if let (Some(target), Judgement::Accept { image }) = (decision.target, decision.verdict) {
-            let (forced, rollback) = build.forced.as_ref().map_or((false, false), |forced| (true, forced.rollback));
-            let request =
-                DeployRequested { v: V1, build_id: build.id, target, image, forced, rollback, requested_at: now };
+            let (forced, rollback) =
+                build.forced.as_ref().map_or((false, false), |forced| (true, forced.rollback));
+            let request = DeployRequested {
+                v: V1,
+                build_id: build.id,
+                target,
+                image,
+                forced,
+                rollback,
+                requested_at: now,
+            };
             let told = self.bus.publish(&request, WITHIN).await.context("asking for the deploy");
             told.map_err(Failure::Unavailable)?;
         }
@@ -96,10 +114,17 @@ impl Planner {
     }
 }
 
-fn first_change(build: &BuildFinished, decision: &Decision, planned: u32, now: DateTime<Utc>) -> RolloutChanged {
+fn first_change(
+    build: &BuildFinished,
+    decision: &Decision,
+    planned: u32,
+    now: DateTime<Utc>,
+) -> RolloutChanged {
     let (state, image, reason) = match &decision.verdict {
         Judgement::Accept { image } => (RolloutState::Accepted, image.clone(), None),
-        Judgement::Reject { reason } => (RolloutState::Rejected, build.image.clone(), Some(reason.clone())),
+        Judgement::Reject { reason } => {
+            (RolloutState::Rejected, build.image.clone(), Some(reason.clone()))
+        }
     };
     RolloutChanged {
         detail: reason.clone().or_else(|| Some("waits for its turn".to_owned())),

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use events::{ImageReference, Progress};
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus,
+};
 
 use crate::observed::{Observed, Snapshot};
 
@@ -77,7 +79,8 @@ pub(crate) fn same_image(a: &str, b: &str) -> bool {
 /// Counts of a Deployment's pods.
 pub(crate) fn counts(deployment: &Deployment) -> Progress {
     let (spec, status) = (deployment.spec.as_ref(), deployment.status.as_ref());
-    let of_status = |count: fn(&DeploymentStatus) -> Option<i32>| status.and_then(count).unwrap_or(0);
+    let of_status =
+        |count: fn(&DeploymentStatus) -> Option<i32>| status.and_then(count).unwrap_or(0);
     Progress {
         desired: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         updated: of_status(|status| status.updated_replicas),
@@ -93,7 +96,9 @@ pub(crate) fn observe(snapshot: &Snapshot, expected: &Expectation) -> Observatio
         Observed::Unknown => return without_counts(Phase::Unknown),
         Observed::Missing => return without_counts(Phase::Gone),
         // From before our write.
-        Observed::Found(deployment) if deployment.metadata.generation < Some(expected.generation) => {
+        Observed::Found(deployment)
+            if deployment.metadata.generation < Some(expected.generation) =>
+        {
             return without_counts(Phase::Unknown);
         }
         Observed::Found(deployment) => deployment,
@@ -137,10 +142,15 @@ fn phase(
         return Phase::Waiting(format!("{updated} of {desired} pods have the new version{paused}"));
     }
     if total > updated {
-        return Phase::Waiting(format!("{} pods of the old version have yet to end", total - updated));
+        return Phase::Waiting(format!(
+            "{} pods of the old version have yet to end",
+            total - updated
+        ));
     }
     if available < updated {
-        return Phase::Waiting(format!("{available} of {updated} pods of the new version are available"));
+        return Phase::Waiting(format!(
+            "{available} of {updated} pods of the new version are available"
+        ));
     }
     Phase::Complete
 }
@@ -157,7 +167,11 @@ fn pods_agree(snapshot: &Snapshot, expected: &Expectation, desired: i32) -> Phas
     if old > 0 {
         return Phase::Waiting(format!("{old} pods of the old version have yet to end"));
     }
-    let ready = snapshot.pods.iter().filter(|pod| pod.is_active() && is_new(&pod.owner) && pod.ready).count();
+    let ready = snapshot
+        .pods
+        .iter()
+        .filter(|pod| pod.is_active() && is_new(&pod.owner) && pod.ready)
+        .count();
     if i32::try_from(ready).unwrap_or(i32::MAX) < desired {
         return Phase::Waiting(format!("{ready} of {desired} pods of the new version are ready"));
     }
@@ -172,8 +186,11 @@ fn given_up<'a>(
     since: Option<DateTime<Utc>>,
 ) -> Option<&'a DeploymentCondition> {
     // Both times are whole seconds, rounded down, of clocks that may differ a little.
-    let given = Duration::from_secs(u64::try_from(spec.progress_deadline_seconds.unwrap_or(600)).unwrap_or(0));
-    let earliest = since?.checked_add_signed(chrono::TimeDelta::from_std(given.mul_f32(0.9)).ok()?)?;
+    let given = Duration::from_secs(
+        u64::try_from(spec.progress_deadline_seconds.unwrap_or(600)).unwrap_or(0),
+    );
+    let earliest =
+        since?.checked_add_signed(chrono::TimeDelta::from_std(given.mul_f32(0.9)).ok()?)?;
     let conditions = status.conditions.as_deref().unwrap_or_default();
     conditions.iter().find(|condition| {
         let updated = condition.last_update_time.as_ref().map(|time| time.0.as_second());
@@ -229,24 +246,40 @@ mod tests {
     #[test]
     fn the_rules_of_kubectl_hold_in_their_order() {
         let waiting = |text: &str| Phase::Waiting(text.to_owned());
-        let containers = |app: Value| json!({"spec": {"template": {"spec": {"containers": [app]}}}});
+        let containers =
+            |app: Value| json!({"spec": {"template": {"spec": {"containers": [app]}}}});
         for (changes, expected) in [
             (json!({}), Phase::Complete),
             (
                 json!({"status": {"observedGeneration": 6}}),
                 waiting("the Deployment's controller has yet to see the change"),
             ),
-            (json!({"status": null}), waiting("the Deployment's controller has yet to see the change")),
+            (
+                json!({"status": null}),
+                waiting("the Deployment's controller has yet to see the change"),
+            ),
             (json!({"metadata": {"generation": 6}}), Phase::Unknown),
             // Scaled meanwhile: the counts are those of a generation before.
-            (json!({"metadata": {"generation": 8}}), waiting("the Deployment's controller has yet to see the change")),
-            (json!({"status": {"updatedReplicas": 2}}), waiting("2 of 3 pods have the new version")),
+            (
+                json!({"metadata": {"generation": 8}}),
+                waiting("the Deployment's controller has yet to see the change"),
+            ),
+            (
+                json!({"status": {"updatedReplicas": 2}}),
+                waiting("2 of 3 pods have the new version"),
+            ),
             (
                 json!({"spec": {"paused": true}, "status": {"updatedReplicas": 0}}),
                 waiting("0 of 3 pods have the new version; the Deployment is paused"),
             ),
-            (json!({"status": {"replicas": 4}}), waiting("1 pods of the old version have yet to end")),
-            (json!({"status": {"availableReplicas": 2}}), waiting("2 of 3 pods of the new version are available")),
+            (
+                json!({"status": {"replicas": 4}}),
+                waiting("1 pods of the old version have yet to end"),
+            ),
+            (
+                json!({"status": {"availableReplicas": 2}}),
+                waiting("2 of 3 pods of the new version are available"),
+            ),
             (
                 json!({"spec": {"replicas": 0}, "status": {"replicas": 0, "updatedReplicas": 0, "availableReplicas": 0}}),
                 Phase::Complete,
@@ -278,7 +311,8 @@ mod tests {
         assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:10Z")), waiting);
         assert_eq!(phase_of(&given_up_at("2026-01-01T00:00:40Z")), waiting);
         // Nothing was written: whatever stands there is older.
-        let snapshot = Snapshot::default().with(Some(Arc::new(deployment(&given_up_at("2026-01-01T00:10:00Z")))));
+        let snapshot = Snapshot::default()
+            .with(Some(Arc::new(deployment(&given_up_at("2026-01-01T00:10:00Z")))));
         assert_eq!(observe(&snapshot, &Expectation { since: None, ..expected() }).phase, waiting);
     }
 
@@ -291,21 +325,36 @@ mod tests {
             revision,
             ..ReplicaSet::default()
         };
-        let pod = |owner: &str, ready, ending| Pod { owner: owner.to_owned(), ready, ending, ..Pod::default() };
+        let pod = |owner: &str, ready, ending| Pod {
+            owner: owner.to_owned(),
+            ready,
+            ending,
+            ..Pod::default()
+        };
         let waiting = |text: &str| Phase::Waiting(text.to_owned());
-        let three = || vec![pod("new", true, false), pod("new", true, false), pod("new", true, false)];
+        let three =
+            || vec![pod("new", true, false), pod("new", true, false), pod("new", true, false)];
         for (pods, expected_phase) in [
             (three(), Phase::Complete),
             ([three(), vec![pod("old", true, true)]].concat(), Phase::Complete),
-            ([three(), vec![pod("old", true, false)]].concat(), waiting("1 pods of the old version have yet to end")),
+            (
+                [three(), vec![pod("old", true, false)]].concat(),
+                waiting("1 pods of the old version have yet to end"),
+            ),
             // Our image, and a template that somebody has changed since.
-            ([three(), vec![pod("ours", true, false)]].concat(), waiting("1 pods of the old version have yet to end")),
+            (
+                [three(), vec![pod("ours", true, false)]].concat(),
+                waiting("1 pods of the old version have yet to end"),
+            ),
             (three()[1..].to_vec(), waiting("2 of 3 pods of the new version are ready")),
             (
                 [&three()[1..], &[pod("new", false, false)]].concat(),
                 waiting("2 of 3 pods of the new version are ready"),
             ),
-            ([&three()[1..], &[pod("new", true, true)]].concat(), waiting("2 of 3 pods of the new version are ready")),
+            (
+                [&three()[1..], &[pod("new", true, true)]].concat(),
+                waiting("2 of 3 pods of the new version are ready"),
+            ),
         ] {
             let sets = [set("old", "a/b:v1-abcd", 3), set("ours", OURS, 1), set("new", OURS, 2)];
             let snapshot = Snapshot {

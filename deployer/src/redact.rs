@@ -60,7 +60,8 @@ fn log_line(text: &str) -> String {
 }
 
 fn without<'a>(text: &str, patterns: impl Iterator<Item = &'a Regex>) -> String {
-    let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(4 * MAX_LINE).collect();
+    let mut text: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(4 * MAX_LINE).collect();
     for pattern in patterns {
         let replaced = pattern.replace_all(&text, |found: &Captures<'_>| {
             format!("{}{REDACTED}", found.name("keep").map_or("", |keep| keep.as_str()))
@@ -95,7 +96,10 @@ mod tests {
     fn secrets_are_taken_out_and_the_rest_stays() {
         for (text, expected) in [
             ("listening on 0.0.0.0:8080", "listening on 0.0.0.0:8080"),
-            ("thread 'main' panicked at src/main.rs:7:5", "thread 'main' panicked at src/main.rs:7:5"),
+            (
+                "thread 'main' panicked at src/main.rs:7:5",
+                "thread 'main' panicked at src/main.rs:7:5",
+            ),
             ("DB_PASSWORD=hunter2 DB_HOST=db", "DB_PASSWORD=[redacted] DB_HOST=db"),
             (r#"{"api_key": "abc def", "port": 1}"#, r#"{"api_key": [redacted], "port": 1}"#),
             ("--token abc123 --port 1", "--token [redacted] --port 1"),
@@ -123,7 +127,10 @@ mod tests {
         ] {
             assert_eq!(message(text), text);
         }
-        assert_eq!(message("https://u:p@registry.example/v2/: 401"), "https://[redacted]registry.example/v2/: 401");
+        assert_eq!(
+            message("https://u:p@registry.example/v2/: 401"),
+            "https://[redacted]registry.example/v2/: 401"
+        );
     }
 
     #[test]

@@ -30,7 +30,12 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) fn new(bus: Bus, cluster: Cluster, history: History, targets: Vec<Arc<Target>>) -> Self {
+    pub(crate) fn new(
+        bus: Bus,
+        cluster: Cluster,
+        history: History,
+        targets: Vec<Arc<Target>>,
+    ) -> Self {
         let watched = |target: Arc<Target>| {
             let mut changes = cluster.changes(&target);
             changes.mark_changed();
@@ -58,8 +63,16 @@ impl Reporter {
                 if self.history.has_state(&target.name, &state) {
                     continue;
                 }
-                let change = TargetChanged::new(target.name.clone(), TargetChange::Observed(state), Utc::now());
-                let Some(published) = shutdown.unless_begun(self.bus.publish(&change, WITHIN)).await else { return };
+                let change = TargetChanged::new(
+                    target.name.clone(),
+                    TargetChange::Observed(state),
+                    Utc::now(),
+                );
+                let Some(published) =
+                    shutdown.unless_begun(self.bus.publish(&change, WITHIN)).await
+                else {
+                    return;
+                };
                 if let Err(error) = published {
                     tracing::debug!(target = %target.name, "its state is told later: {error}");
                     changes.mark_changed();
@@ -76,9 +89,10 @@ fn state(cluster: &Cluster, target: &Target) -> Option<TargetState> {
         Observed::Unknown => return None,
         _ if snapshot.stale => return None,
         Observed::Missing => (None, None),
-        Observed::Found(deployment) => {
-            (snapshot.image(&target.container).map(str::to_owned), Some(progress::counts(deployment)))
-        }
+        Observed::Found(deployment) => (
+            snapshot.image(&target.container).map(str::to_owned),
+            Some(progress::counts(deployment)),
+        ),
     };
     Some(TargetState { running, progress, ..target.state() })
 }

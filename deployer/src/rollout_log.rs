@@ -22,7 +22,11 @@ pub(crate) struct RolloutLog {
 
 impl RolloutLog {
     /// Reads where the rollout of a request stands.
-    pub(crate) async fn open(bus: Bus, request: &DeployRequested, in_state: HistogramVec) -> Result<Self, Failure> {
+    pub(crate) async fn open(
+        bus: Bus,
+        request: &DeployRequested,
+        in_state: HistogramVec,
+    ) -> Result<Self, Failure> {
         let unavailable = |error: String| Failure::Unavailable(anyhow::anyhow!(error));
         let subject = RolloutChanged::subject_of(Some(&request.target), request.build_id);
         if let Some((sequence, last)) = bus.read_last(&subject).await.map_err(unavailable)? {
@@ -30,8 +34,13 @@ impl RolloutLog {
         }
         // The planner's word is gone, by age or by hand. The request says enough to go on.
         let (target, image) = (Some(request.target.clone()), request.image.clone());
-        let first =
-            RolloutChanged::first(request.build_id, target, RolloutState::Accepted, image, request.requested_at);
+        let first = RolloutChanged::first(
+            request.build_id,
+            target,
+            RolloutState::Accepted,
+            image,
+            request.requested_at,
+        );
         let last = RolloutChanged { planned: Some(1), ..first };
         Ok(Self { bus, sequence: 0, last, in_state })
     }
@@ -59,7 +68,8 @@ impl RolloutLog {
         fill: impl FnOnce(&mut RolloutChanged),
     ) -> Result<(), Failure> {
         if !state.may_follow(self.last.state) {
-            let error = anyhow::anyhow!("a rollout that is {} cannot become {state}", self.last.state);
+            let error =
+                anyhow::anyhow!("a rollout that is {} cannot become {state}", self.last.state);
             return Err(Failure::Transient(error));
         }
         let mut change = self.last.next(state, Utc::now());
@@ -68,16 +78,21 @@ impl RolloutLog {
             Ok(published) => {
                 if state != self.last.state {
                     let took = (change.at - self.last.at).to_std().unwrap_or_default();
-                    self.in_state.with_label_values(&[self.last.state.as_str()]).observe(took.as_secs_f64());
+                    self.in_state
+                        .with_label_values(&[self.last.state.as_str()])
+                        .observe(took.as_secs_f64());
                 }
                 self.sequence = published.sequence;
                 self.last = change;
                 Ok(())
             }
-            Err(PublishError::MovedOn) => {
-                Err(Failure::Overtaken(anyhow::anyhow!("another executor went on with {}", change.subject())))
+            Err(PublishError::MovedOn) => Err(Failure::Overtaken(anyhow::anyhow!(
+                "another executor went on with {}",
+                change.subject()
+            ))),
+            Err(error) => {
+                Err(Failure::Unavailable(anyhow::Error::new(error).context("telling ROLLOUTS")))
             }
-            Err(error) => Err(Failure::Unavailable(anyhow::Error::new(error).context("telling ROLLOUTS"))),
         }
     }
 }

@@ -43,7 +43,8 @@ enum Probe {
 impl Prober {
     /// One that makes a new connection for each request: one that is kept would ask the same pod again and again.
     pub(crate) fn new() -> Self {
-        let trusting = HttpsConnectorBuilder::new().with_provider_and_platform_verifier(ring::default_provider());
+        let trusting = HttpsConnectorBuilder::new()
+            .with_provider_and_platform_verifier(ring::default_provider());
         let builder = trusting.unwrap_or_else(|error| {
             tracing::warn!("no smoke test over https will pass, the system's certificates cannot be used: {error}");
             let trusting_none = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -80,7 +81,9 @@ impl Prober {
             }
         }
         let wanted = smoke.successes;
-        Err(format!("of {asked} answers {right} were right, never {wanted} in a row; the last that was not: {last}"))
+        Err(format!(
+            "of {asked} answers {right} were right, never {wanted} in a row; the last that was not: {last}"
+        ))
     }
 
     async fn ask(&self, smoke: &Smoke, version: &str, left: Duration) -> Probe {
@@ -93,15 +96,17 @@ impl Prober {
     }
 
     async fn ask_within(&self, span: &Span, smoke: &Smoke, version: &str, left: Duration) -> Probe {
-        let request =
-            Request::get(&smoke.url).header(header::USER_AGENT, concat!("deployer/", env!("CARGO_PKG_VERSION")));
+        let request = Request::get(&smoke.url)
+            .header(header::USER_AGENT, concat!("deployer/", env!("CARGO_PKG_VERSION")));
         let mut request = match request.header(header::CONNECTION, "close").body(Empty::new()) {
             Ok(request) => request,
             Err(error) => return Probe::Wrong(error.to_string()),
         };
         describe(span, request.uri());
         propagation::inject(span, |name, value| {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::try_from(name), HeaderValue::try_from(value))
+            {
                 request.headers_mut().insert(name, value);
             }
         });
@@ -109,13 +114,18 @@ impl Prober {
             let answer = self.0.request(request).await.map_err(|error| no_answer(&error))?;
             let status = answer.status();
             spans::note(span, "http.response.status_code", i64::from(status.as_u16()));
-            let body = Limited::new(answer.into_body(), MAX_BODY).collect().await.map_err(|error| error.to_string())?;
+            let body = Limited::new(answer.into_body(), MAX_BODY)
+                .collect()
+                .await
+                .map_err(|error| error.to_string())?;
             Ok((status, body.to_bytes()))
         };
         match timeout(ANSWER_TIMEOUT.min(left), answer).await {
             Ok(Ok((status, body))) => judge(status, &body, &smoke.version_pointer, version),
             Ok(Err(error)) => Probe::Wrong(error),
-            Err(_) if left < ANSWER_TIMEOUT => Probe::Wrong("no answer before the time was up".to_owned()),
+            Err(_) if left < ANSWER_TIMEOUT => {
+                Probe::Wrong("no answer before the time was up".to_owned())
+            }
             Err(_) => Probe::Wrong(format!("no answer within {ANSWER_TIMEOUT:?}")),
         }
     }
@@ -133,7 +143,11 @@ fn describe(span: &Span, uri: &Uri) {
     spans::note(
         span,
         "server.port",
-        i64::from(uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })),
+        i64::from(uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        })),
     );
     spans::note(span, "url.path", uri.path().to_owned());
 }
@@ -183,7 +197,15 @@ mod tests {
             (204, "", wrong("the status was 204 No Content")),
             (302, "", wrong("the status was 302 Found")),
         ] {
-            assert_eq!(judge(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "/version", "v2-abcd"), expected);
+            assert_eq!(
+                judge(
+                    StatusCode::from_u16(status).unwrap(),
+                    body.as_bytes(),
+                    "/version",
+                    "v2-abcd"
+                ),
+                expected
+            );
         }
     }
 }

@@ -136,9 +136,14 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Target>, String> {
         if let Some(gitops) = &target.gitops {
             gitops.check(target.argocd.is_some()).map_err(|error| format!("{at}: {error}"))?;
         }
-        let place = |target: &Target| (target.namespace.clone(), target.deployment.clone(), target.container.clone());
+        let place = |target: &Target| {
+            (target.namespace.clone(), target.deployment.clone(), target.container.clone())
+        };
         if let Some(other) = earlier.iter().find(|other| place(&other.value) == place(target)) {
-            return Err(format!("{at}: the targets {} and {} are the same container", other.value.name, target.name));
+            return Err(format!(
+                "{at}: the targets {} and {} are the same container",
+                other.value.name, target.name
+            ));
         }
     }
     if file.targets.is_empty() {
@@ -173,9 +178,17 @@ fn repository<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ImageReferen
 }
 
 /// Text that fits, or what would.
-fn text<'de, D: Deserializer<'de>>(deserializer: D, fits: fn(&str) -> bool, allowed: &str) -> Result<String, D::Error> {
+fn text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    fits: fn(&str) -> bool,
+    allowed: &str,
+) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
-    if fits(&text) { Ok(text) } else { Err(D::Error::custom(format!("'{}' is not {allowed}", text.escape_debug()))) }
+    if fits(&text) {
+        Ok(text)
+    } else {
+        Err(D::Error::custom(format!("'{}' is not {allowed}", text.escape_debug())))
+    }
 }
 
 /// A name of Kubernetes', as RFC 1123 has labels.
@@ -190,7 +203,11 @@ fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
 /// A name of Kubernetes', as RFC 1123 has subdomains.
 fn subdomain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let fits = |text: &str| text.len() <= 253 && text.split('.').all(is_label);
-    text(deserializer, fits, "a name of Kubernetes': a-z, 0-9, '-' and '.', with a letter or digit at both ends")
+    text(
+        deserializer,
+        fits,
+        "a name of Kubernetes': a-z, 0-9, '-' and '.', with a letter or digit at both ends",
+    )
 }
 
 fn is_label(text: &str) -> bool {
@@ -203,7 +220,8 @@ fn http_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
     let fits = |text: &str| {
         let url = text.parse::<Uri>().ok();
         url.is_some_and(|url| {
-            matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|h| !h.is_empty())
+            matches!(url.scheme_str(), Some("http" | "https"))
+                && url.host().is_some_and(|h| !h.is_empty())
         })
     };
     text(deserializer, fits, "a URL such as http://portfolio-service.oriyan-portfolio/health")
@@ -221,7 +239,9 @@ fn some_times<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
     }
 }
 
-fn freeze_windows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<FreezeWindow>, D::Error> {
+fn freeze_windows<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<FreezeWindow>, D::Error> {
     let windows = Vec::<FreezeWindow>::deserialize(deserializer)?;
     for window in &windows {
         if window.days.is_empty() {
@@ -229,7 +249,9 @@ fn freeze_windows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Free
         }
         if !planning::is_zone(&window.zone) {
             let zone = window.zone.escape_debug();
-            return Err(D::Error::custom(format!("'{zone}' is not a time zone such as Europe/Berlin")));
+            return Err(D::Error::custom(format!(
+                "'{zone}' is not a time zone such as Europe/Berlin"
+            )));
         }
     }
     Ok(windows)
@@ -253,7 +275,8 @@ targets:
     argocd: { application: portfolio-app, namespace: argocd, timeout: 5m }
 "#;
 
-    const SHORT: &str = "targets:\n  - { name: a, image: x/y, namespace: n, deployment: d, container: c }\n";
+    const SHORT: &str =
+        "targets:\n  - { name: a, image: x/y, namespace: n, deployment: d, container: c }\n";
 
     /// With a freeze window.
     fn frozen(window: &str) -> String {
@@ -262,7 +285,8 @@ targets:
 
     #[test]
     fn the_file_of_the_contract_is_read() {
-        let windows = frozen("{ days: [fri, sat], from: \"16:00\", to: \"08:00\", zone: Europe/Berlin }");
+        let windows =
+            frozen("{ days: [fri, sat], from: \"16:00\", to: \"08:00\", zone: Europe/Berlin }");
         assert_eq!(parse(&windows).unwrap()[0].policy().freeze_windows.len(), 1);
         let targets = parse(GIVEN).unwrap();
         assert_eq!(targets[0].deadline, Duration::from_mins(10));
@@ -280,29 +304,59 @@ targets:
             (SHORT.replace("name: a", "name: A"), "a target's name has"),
             (SHORT.replace("x/y", "x/Y"), "a repository's parts"),
             (SHORT.replace("x/y", "x/y:v1"), "without tag and digest"),
-            (SHORT.replace("container: c", "container: c, deadline: soon"), "'soon' is not a duration"),
+            (
+                SHORT.replace("container: c", "container: c, deadline: soon"),
+                "'soon' is not a duration",
+            ),
             (SHORT.replace("container: c", "container: c, colour: red"), "colour"),
             (SHORT.replace(", container: c", ""), "container"),
-            (SHORT.replace("namespace: n", "namespace: N"), "line 2 column 39: 'N' is not a name of Kubernetes'"),
-            (SHORT.replace("deployment: d", "deployment: d..e"), "'d..e' is not a name of Kubernetes'"),
+            (
+                SHORT.replace("namespace: n", "namespace: N"),
+                "line 2 column 39: 'N' is not a name of Kubernetes'",
+            ),
+            (
+                SHORT.replace("deployment: d", "deployment: d..e"),
+                "'d..e' is not a name of Kubernetes'",
+            ),
             (
                 SHORT.replace("container: c", "container: c, container: d"),
                 "line 2 column 71: duplicate mapping key: container",
             ),
-            (format!("{SHORT}{second}"), "line 3 column 5: the targets a and b are the same container"),
-            (format!("{SHORT}{}", second.replace("name: b", "name: a")), "line 3 column 5: two targets are called a"),
+            (
+                format!("{SHORT}{second}"),
+                "line 3 column 5: the targets a and b are the same container",
+            ),
+            (
+                format!("{SHORT}{}", second.replace("name: b", "name: a")),
+                "line 3 column 5: two targets are called a",
+            ),
             ("targets: [".to_owned(), "line"),
-            (GIVEN.replace("http://portfolio", "ftp://portfolio"), "line 11 column 19: 'ftp://portfolio-service"),
-            (GIVEN.replace("http://portfolio-service.oriyan-portfolio/health", "health"), "'health' is not a URL"),
-            (GIVEN.replace("pointer: /version", "pointer: version"), "'version' is not a JSON Pointer"),
+            (
+                GIVEN.replace("http://portfolio", "ftp://portfolio"),
+                "line 11 column 19: 'ftp://portfolio-service",
+            ),
+            (
+                GIVEN.replace("http://portfolio-service.oriyan-portfolio/health", "health"),
+                "'health' is not a URL",
+            ),
+            (
+                GIVEN.replace("pointer: /version", "pointer: version"),
+                "'version' is not a JSON Pointer",
+            ),
             (GIVEN.replace("successes: 3", "successes: 0"), "0 is not a number from 1 to 100"),
             (GIVEN.replace("timeout: 30s", "timeout: 30"), "'30' is not a duration"),
             (GIVEN.replace("timeout: 5m", "timeout: 0s"), "a duration of nothing"),
             (frozen("{ days: [], zone: UTC }"), "a freeze window needs days"),
             (frozen("{ days: [friday], zone: UTC }"), "friday"),
             (frozen("{ days: [fri] }"), "zone"),
-            (frozen("{ days: [fri], zone: Berlin }"), "'Berlin' is not a time zone such as Europe/Berlin"),
-            (frozen("{ days: [fri], zone: UTC, from: 9 }"), "a time of day is written from 00:00 to 24:00"),
+            (
+                frozen("{ days: [fri], zone: Berlin }"),
+                "'Berlin' is not a time zone such as Europe/Berlin",
+            ),
+            (
+                frozen("{ days: [fri], zone: UTC, from: 9 }"),
+                "a time of day is written from 00:00 to 24:00",
+            ),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");

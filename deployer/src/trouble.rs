@@ -44,9 +44,11 @@ pub(crate) enum Log {
 pub(crate) fn troubles(snapshot: &Snapshot, set: &ReplicaSet) -> Vec<Trouble> {
     let pods = || snapshot.pods.iter().filter(|pod| pod.owner == set.uid);
     let old_pods_end = snapshot.pods.iter().any(|pod| pod.owner != set.uid && pod.ending);
-    let mut found: Vec<_> = set.refusal.iter().map(|refusal| refused(set, refusal, old_pods_end)).collect();
+    let mut found: Vec<_> =
+        set.refusal.iter().map(|refusal| refused(set, refusal, old_pods_end)).collect();
     for pod in pods().filter(|pod| pod.is_active()) {
-        let warnings: Vec<_> = snapshot.warnings.iter().filter(|w| w.about == pod.uid).map(AsRef::as_ref).collect();
+        let warnings: Vec<_> =
+            snapshot.warnings.iter().filter(|w| w.about == pod.uid).map(AsRef::as_ref).collect();
         found.extend(of_pod(pod, &warnings));
     }
     // One that fails is replaced, and no sign of anything; many are.
@@ -55,7 +57,12 @@ pub(crate) fn troubles(snapshot: &Snapshot, set: &ReplicaSet) -> Vec<Trouble> {
         && let Some(pod) = failed.last()
         && let Some(why) = &pod.failed
     {
-        let summary = format!("{} pods of the new version failed, {} with {}", failed.len(), pod.name, why.reason);
+        let summary = format!(
+            "{} pods of the new version failed, {} with {}",
+            failed.len(),
+            pod.name,
+            why.reason
+        );
         found.push(Trouble::of_pod(pod, "PodFailed", summary, why));
     }
     found.sort_by_key(|trouble| std::cmp::Reverse(trouble.class));
@@ -69,7 +76,10 @@ pub(crate) fn unready(snapshot: &Snapshot, set: &ReplicaSet) -> Option<Trouble> 
     let none = Container::default();
     let container = pod.containers.iter().find(|container| !container.ready).unwrap_or(&none);
     let message = "it runs and is not ready".to_owned();
-    let why = container.waiting.clone().unwrap_or_else(|| Reason { reason: "NotReady".to_owned(), message });
+    let why = container
+        .waiting
+        .clone()
+        .unwrap_or_else(|| Reason { reason: "NotReady".to_owned(), message });
     let summary = if container.name.is_empty() {
         format!("the pod {} is not ready", pod.name)
     } else {
@@ -114,11 +124,18 @@ const MAY_PASS: [&str; 14] = [
 ];
 
 /// In what registries and runtimes say of an image that is not there.
-const NO_SUCH_IMAGE: [&str; 5] = ["not found", "manifest unknown", "no such image", "does not exist", "name unknown"];
+const NO_SUCH_IMAGE: [&str; 5] =
+    ["not found", "manifest unknown", "no such image", "does not exist", "name unknown"];
 
 /// In what they say to those who may not have it.
-const NO_ACCESS: [&str; 6] =
-    ["unauthorized", "authentication required", "access denied", "pull access denied", "denied:", "forbidden"];
+const NO_ACCESS: [&str; 6] = [
+    "unauthorized",
+    "authentication required",
+    "access denied",
+    "pull access denied",
+    "denied:",
+    "forbidden",
+];
 
 fn contains(text: &str, any: &[&str]) -> bool {
     let text = text.to_lowercase();
@@ -130,17 +147,29 @@ fn of_pod(pod: &Pod, warnings: &[&Warning]) -> Vec<Trouble> {
         let summary = format!("no node takes the pod {}: {}", pod.name, why.message);
         return vec![Trouble::of_pod(pod, "Unschedulable", summary, why)];
     }
-    let mut found: Vec<_> =
-        pod.containers.iter().filter_map(|container| of_container(pod, container, warnings)).collect();
+    let mut found: Vec<_> = pod
+        .containers
+        .iter()
+        .filter_map(|container| of_container(pod, container, warnings))
+        .collect();
     // A pod whose volumes or network are missing says no more than ContainerCreating. Its warnings say the rest.
-    let begins = |c: &Container| c.waiting.as_ref().is_none_or(|w| BEGINNING.contains(&w.reason.as_str()));
-    let idle = pod.containers.iter().all(|c| !c.ready && c.restarts == 0 && c.ended.is_none() && begins(c));
+    let begins =
+        |c: &Container| c.waiting.as_ref().is_none_or(|w| BEGINNING.contains(&w.reason.as_str()));
+    let idle = pod
+        .containers
+        .iter()
+        .all(|c| !c.ready && c.restarts == 0 && c.ended.is_none() && begins(c));
     if found.is_empty()
         && idle
         && pod.containers.iter().any(|c| c.waiting.is_some())
-        && let Some(warning) = warnings.iter().rev().find(|warning| NO_START.contains(&warning.reason.as_str()))
+        && let Some(warning) =
+            warnings.iter().rev().find(|warning| NO_START.contains(&warning.reason.as_str()))
     {
-        let cause = if warning.reason == "FailedCreatePodSandBox" { "FailedCreatePodSandBox" } else { "FailedMount" };
+        let cause = if warning.reason == "FailedCreatePodSandBox" {
+            "FailedCreatePodSandBox"
+        } else {
+            "FailedMount"
+        };
         let why = Reason { reason: warning.reason.clone(), message: warning.message.clone() };
         let summary = format!("the pod {} cannot be started: {}", pod.name, why.message);
         let mut trouble = Trouble::of_pod(pod, cause, summary, &why);
@@ -160,14 +189,22 @@ fn of_container(pod: &Pod, container: &Container, warnings: &[&Warning]) -> Opti
     let what = format!("the container {} of the pod {}", container.name, pod.name);
     if let Some(why) = &container.waiting {
         let (class, cause, summary) = match why.reason.as_str() {
-            "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ErrImageNeverPull" | "ImageInspectError" => {
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "RegistryUnavailable"
+            | "ErrImageNeverPull"
+            | "ImageInspectError" => {
                 let message = told_of_pull(why, container, warnings);
                 let class = if why.reason == "ErrImageNeverPull" || never_pulled(&message) {
                     Class::Permanent
                 } else {
                     Class::Passing
                 };
-                (class, "ImagePullBackOff", format!("the image of {what} cannot be pulled: {message}"))
+                (
+                    class,
+                    "ImagePullBackOff",
+                    format!("the image of {what} cannot be pulled: {message}"),
+                )
             }
             "InvalidImageName" => (
                 Class::Permanent,
@@ -175,19 +212,34 @@ fn of_container(pod: &Pod, container: &Container, warnings: &[&Warning]) -> Opti
                 format!("the image of {what} has no valid name: {}", why.message),
             ),
             "CreateContainerConfigError" => {
-                let passing = contains(&why.message, &MAY_PASS) || contains(&why.message, &["failed to sync"]);
+                let passing = contains(&why.message, &MAY_PASS)
+                    || contains(&why.message, &["failed to sync"]);
                 let class = if passing { Class::Passing } else { Class::Permanent };
-                (class, "CreateContainerConfigError", format!("{what} cannot be configured: {}", why.message))
+                (
+                    class,
+                    "CreateContainerConfigError",
+                    format!("{what} cannot be configured: {}", why.message),
+                )
             }
-            "CreateContainerError" | "RunContainerError" | "PostStartHookError" | "PreCreateHookError" => {
-                (Class::Passing, "RunContainerError", format!("{what} cannot be started: {}", why.message))
-            }
+            "CreateContainerError"
+            | "RunContainerError"
+            | "PostStartHookError"
+            | "PreCreateHookError" => (
+                Class::Passing,
+                "RunContainerError",
+                format!("{what} cannot be started: {}", why.message),
+            ),
             "CrashLoopBackOff" => return Some(crashing(pod, container, &what)),
             // It was ended by its liveness probe or by its own end, and is about to be started again.
             _ if container.restarts > 0 => return Some(crashing(pod, container, &what)),
             _ => return None,
         };
-        return Some(Trouble { class, cause, summary, ..Trouble::of_container(pod, container, why) });
+        return Some(Trouble {
+            class,
+            cause,
+            summary,
+            ..Trouble::of_container(pod, container, why)
+        });
     }
     match &container.ended {
         Some(ended) if container.init && ended.exit_code == 0 => None,
@@ -202,7 +254,8 @@ fn told_of_pull(why: &Reason, container: &Container, warnings: &[&Warning]) -> S
     if never_pulled(&why.message) {
         return why.message.clone();
     }
-    let of_pull = |w: &&&Warning| w.reason == "Failed" && w.message.starts_with("Failed to pull image");
+    let of_pull =
+        |w: &&&Warning| w.reason == "Failed" && w.message.starts_with("Failed to pull image");
     // With several containers, nothing says whose image it was.
     let alone = container.waiting.is_some() && warnings.iter().filter(of_pull).count() > 0;
     let told = warnings.iter().rev().find(of_pull).filter(|_| alone);
@@ -210,7 +263,8 @@ fn told_of_pull(why: &Reason, container: &Container, warnings: &[&Warning]) -> S
 }
 
 fn never_pulled(message: &str) -> bool {
-    !contains(message, &MAY_PASS) && (contains(message, &NO_SUCH_IMAGE) || contains(message, &NO_ACCESS))
+    !contains(message, &MAY_PASS)
+        && (contains(message, &NO_SUCH_IMAGE) || contains(message, &NO_ACCESS))
 }
 
 fn crashing(pod: &Pod, container: &Container, what: &str) -> Trouble {
@@ -232,7 +286,11 @@ fn crashing(pod: &Pod, container: &Container, what: &str) -> Trouble {
         .clone()
         .unwrap_or_else(|| Reason { reason: ended.reason.clone(), message: ended.message.clone() });
     // The log of a container that was started again tells of its new life.
-    let log = if container.ended.is_none() && container.ended_before.is_some() { Log::Previous } else { Log::Current };
+    let log = if container.ended.is_none() && container.ended_before.is_some() {
+        Log::Previous
+    } else {
+        Log::Current
+    };
     Trouble {
         cause,
         summary: format!("{what} {how}{times}"),
@@ -252,7 +310,14 @@ impl Trouble {
             restarts: 0,
             log_tail: Vec::new(),
         };
-        Self { class: Class::Passing, cause, summary, pod: Some(shown), about: pod.uid.clone(), log: None }
+        Self {
+            class: Class::Passing,
+            cause,
+            summary,
+            pod: Some(shown),
+            about: pod.uid.clone(),
+            log: None,
+        }
     }
 
     fn of_container(pod: &Pod, container: &Container, why: &Reason) -> Self {

@@ -47,8 +47,11 @@ impl BuildsInProgress {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(token.to_owned()).or_default();
         if *count >= MAX_BUILDS {
-            let detail = format!("{MAX_BUILDS} builds of this token are in progress; wait for their answers");
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with_header(header::RETRY_AFTER, "1"));
+            let detail = format!(
+                "{MAX_BUILDS} builds of this token are in progress; wait for their answers"
+            );
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+                .with_header(header::RETRY_AFTER, "1"));
         }
         *count += 1;
         Ok(BuildInProgress { all: self.clone(), token: token.to_owned() })
@@ -79,16 +82,20 @@ pub(crate) async fn admit(State(app): State<Shared>, request: Request, next: Nex
     if request.method() != Method::POST {
         return next.run(request).await;
     }
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     match app.admission.0.clone().try_acquire_many_owned(cost(announced)) {
         Ok(room) => {
             let response = next.run(request).await;
             drop(room);
             response
         }
-        Err(_) => {
-            Problem::overloaded("too many requests are in progress; nothing was accepted, try again").into_response()
-        }
+        Err(_) => Problem::overloaded(
+            "too many requests are in progress; nothing was accepted, try again",
+        )
+        .into_response(),
     }
 }
 
@@ -105,9 +112,14 @@ mod tests {
 
     #[test]
     fn a_request_takes_what_it_announces() {
-        for (announced, expected) in
-            [(Some(0), 8), (Some(1), 9), (Some(1024), 9), (Some(65_536), 72), (Some(usize::MAX), 72), (None, 72)]
-        {
+        for (announced, expected) in [
+            (Some(0), 8),
+            (Some(1), 9),
+            (Some(1024), 9),
+            (Some(65_536), 72),
+            (Some(usize::MAX), 72),
+            (None, 72),
+        ] {
             assert_eq!(cost(announced), expected, "{announced:?}");
         }
     }

@@ -46,7 +46,10 @@ pub(crate) struct App {
 pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
     let Process { bus, readiness, registry, shutdown, .. } = process;
     let listener = serve::listen(settings.listen_addr).map_err(|error| {
-        ConfigError::new("LISTEN_ADDR", format_args!("cannot listen on {}: {error}", settings.listen_addr))
+        ConfigError::new(
+            "LISTEN_ADDR",
+            format_args!("cannot listen on {}: {error}", settings.listen_addr),
+        )
     })?;
     let app = Arc::new(App {
         admission: Admission::new(),

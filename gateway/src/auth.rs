@@ -97,26 +97,34 @@ struct Entry {
 impl Tokens {
     /// Reads `TOKENS_FILE`. The error names the file and what is wrong in it.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let file: File = serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))?;
+        let file: File =
+            serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))?;
         let mut tokens = Vec::with_capacity(file.tokens.len());
         for entry in file.tokens {
             let name = entry.name;
             let proof = match (entry.sha256, entry.webhook_secret) {
-                (Some(sha256), None) => {
-                    Proof::Token { sha256: hash(&sha256).map_err(|why| format!("token {name}: {why}"))? }
-                }
+                (Some(sha256), None) => Proof::Token {
+                    sha256: hash(&sha256).map_err(|why| format!("token {name}: {why}"))?,
+                },
                 (None, Some(secret)) => match webhook::secret(secret.expose_secret()) {
                     Some(secret) => Proof::Signature { secret },
                     None => {
-                        return Err(format!("token {name}: webhook_secret is not whsec_ and 24 to 64 bytes in base64"));
+                        return Err(format!(
+                            "token {name}: webhook_secret is not whsec_ and 24 to 64 bytes in base64"
+                        ));
                     }
                 },
-                _ => return Err(format!("token {name}: either sha256 or webhook_secret is required")),
+                _ => {
+                    return Err(format!(
+                        "token {name}: either sha256 or webhook_secret is required"
+                    ));
+                }
             };
             tokens.push(Token { caller: Caller { name, role: entry.role }, proof });
         }
@@ -147,8 +155,9 @@ impl Tokens {
 /// Reads the hash of a token.
 fn hash(text: &str) -> Result<[u8; 32], &'static str> {
     let mut sha256 = [0; 32];
-    hex::decode_to_slice(text, &mut sha256)
-        .map_err(|_| "sha256 is not 64 hexadecimal digits; `printf %s TOKEN | sha256sum` makes them")?;
+    hex::decode_to_slice(text, &mut sha256).map_err(
+        |_| "sha256 is not 64 hexadecimal digits; `printf %s TOKEN | sha256sum` makes them",
+    )?;
     Ok(sha256)
 }
 
@@ -168,19 +177,26 @@ impl Auth {
 
     /// Lets the request pass if it has a token with one of the roles.
     pub(crate) fn authorize(&self, headers: &HeaderMap, roles: &[Role]) -> Result<Caller, Problem> {
-        let value = headers
-            .get(header::AUTHORIZATION)
-            .ok_or_else(|| challenge("a token is required: send it as `Authorization: Bearer TOKEN`"))?;
+        let value = headers.get(header::AUTHORIZATION).ok_or_else(|| {
+            challenge("a token is required: send it as `Authorization: Bearer TOKEN`")
+        })?;
         let token = value.to_str().ok().and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
-        let token = token.ok_or_else(|| challenge("the Authorization header is not of the form `Bearer TOKEN`"))?;
+        let token = token.ok_or_else(|| {
+            challenge("the Authorization header is not of the form `Bearer TOKEN`")
+        })?;
         self.of_token(token).ok_or_else(|| challenge("the token is not known"))?.with_role(roles)
     }
 
     /// Lets a signed request pass, if its signer has one of the roles.
-    pub(crate) fn authorize_signed(&self, signed: &Signed<'_>, body: &[u8], roles: &[Role]) -> Result<Caller, Problem> {
+    pub(crate) fn authorize_signed(
+        &self,
+        signed: &Signed<'_>,
+        body: &[u8],
+        roles: &[Role],
+    ) -> Result<Caller, Problem> {
         let caller = self.tokens().signer(signed, body).cloned();
         caller.ok_or_else(|| challenge("the signature is by no known secret"))?.with_role(roles)
     }
@@ -233,7 +249,10 @@ mod tests {
     const HASH: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
     fn auth() -> Auth {
-        Auth::new(Tokens::parse(&format!("tokens:\n  - {{ name: jenkins, role: ci, sha256: {HASH} }}\n")).unwrap())
+        Auth::new(
+            Tokens::parse(&format!("tokens:\n  - {{ name: jenkins, role: ci, sha256: {HASH} }}\n"))
+                .unwrap(),
+        )
     }
 
     fn status(value: Option<&str>, roles: &[Role]) -> u16 {
@@ -262,11 +281,20 @@ mod tests {
     #[test]
     fn a_wrong_file_is_named_in_one_line() {
         for (text, expected) in [
-            ("tokens:\n  - { name: a, role: ci, sha256: abc }", "token a: sha256 is not 64 hexadecimal digits"),
+            (
+                "tokens:\n  - { name: a, role: ci, sha256: abc }",
+                "token a: sha256 is not 64 hexadecimal digits",
+            ),
             ("tokens:\n  - { name: a, role: root, sha256: abc }", "root"),
             ("tokens:\n  - { name: a, rolle: ci }", "rolle"),
-            ("tokens:\n  - { name: a, role: ci }", "token a: either sha256 or webhook_secret is required"),
-            ("tokens:\n  - { name: a, role: ci, webhook_secret: hunter2 }", "token a: webhook_secret is not whsec_"),
+            (
+                "tokens:\n  - { name: a, role: ci }",
+                "token a: either sha256 or webhook_secret is required",
+            ),
+            (
+                "tokens:\n  - { name: a, role: ci, webhook_secret: hunter2 }",
+                "token a: webhook_secret is not whsec_",
+            ),
             ("tokens: [", "line"),
         ] {
             let error = Tokens::parse(text).unwrap_err();

@@ -148,9 +148,13 @@ async fn board(
     let query = query.map(|Query(query)| query).unwrap_or_default();
     let now = Utc::now();
     let asked = query.history();
-    let (targets, (figures, chart), history) = app
-        .rollouts
-        .read(|model| (present::targets(model, now), present::figures(model, now), present::history(model, &asked)));
+    let (targets, (figures, chart), history) = app.rollouts.read(|model| {
+        (
+            present::targets(model, now),
+            present::figures(model, now),
+            present::history(model, &asked),
+        )
+    });
     let board = BoardPage {
         frame: frame(Some(&caller), Some("/rollouts/live")),
         notice: query.done.as_deref().and_then(notice),
@@ -171,13 +175,19 @@ async fn build(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let caller = visitor(&app, &headers, &uri)?;
-    let found = builds::find(&app, id).await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))?;
+    let found = builds::find(&app, id)
+        .await
+        .map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))?;
     let state = found.state();
     let (build, rollouts) = present::build(&state, trace(app.trace_url.as_deref(), &state));
     let live = format!("/rollouts/live?build={}", build.id);
     let done = query.ok().and_then(|Query(query)| query.done);
     let notice = done.as_deref().and_then(notice);
-    Ok(page(StatusCode::OK, &BuildPage { frame: frame(Some(&caller), Some(&live)), notice, build, rollouts }, POLICY))
+    Ok(page(
+        StatusCode::OK,
+        &BuildPage { frame: frame(Some(&caller), Some(&live)), notice, build, rollouts },
+        POLICY,
+    ))
 }
 
 /// The trace of a build, if it is known, and where it is shown, if that is.
@@ -198,7 +208,8 @@ async fn live(
     query: Result<Query<LiveQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let caller = session::visitor(&app.auth, &headers).ok_or_else(|| crate::auth::challenge("sign in at /rollouts"))?;
+    let caller = session::visitor(&app.auth, &headers)
+        .ok_or_else(|| crate::auth::challenge("sign in at /rollouts"))?;
     let operator = caller.role == Role::Operator;
     let over = app.shutdown.clone();
     let over = async move { over.begun().await };
@@ -206,7 +217,9 @@ async fn live(
     Ok(match of_build {
         Some(id) => {
             let build = builds::find(&app, Ok(Path(id))).await?;
-            stream::server_sent(live::build(build, operator, app.trace_url.clone()).take_until(over))
+            stream::server_sent(
+                live::build(build, operator, app.trace_url.clone()).take_until(over),
+            )
         }
         None => stream::server_sent(app.live.board(&app.rollouts, operator).take_until(over)),
     })
@@ -253,7 +266,8 @@ fn sign_in_form(status: StatusCode, next: String, error: Option<String>) -> Resp
 fn own_path(next: Option<String>) -> String {
     let ours = |next: &String| {
         let rest = next.strip_prefix(HOME);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?'])) && !next.contains(['\\', '\r', '\n'])
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+            && !next.contains(['\\', '\r', '\n'])
     };
     next.filter(ours).unwrap_or_else(|| HOME.to_owned())
 }
@@ -272,20 +286,29 @@ fn notice(done: &str) -> Option<String> {
         "frozen" => "The target is frozen: builds that come now are rejected.",
         "resumed" => "The target takes builds again.",
         "rolling-back" => "The way back has begun; this page follows it.",
-        "forced" => "The build is deployed in spite of what spoke against it; this page follows it.",
+        "forced" => {
+            "The build is deployed in spite of what spoke against it; this page follows it."
+        }
         _ => return None,
     };
     Some(text.to_owned())
 }
 
 fn frame(caller: Option<&Caller>, live: Option<&str>) -> Frame {
-    let visitor = caller.map(|caller| Visitor { name: caller.name.clone(), operator: caller.role == Role::Operator });
+    let visitor = caller.map(|caller| Visitor {
+        name: caller.name.clone(),
+        operator: caller.role == Role::Operator,
+    });
     Frame { visitor, now: present::moment(Utc::now()).iso, live: live.map(str::to_owned) }
 }
 
 /// A page that says what went wrong.
 fn failure(problem: &Problem, caller: Option<&Caller>) -> Response {
-    let fields: Vec<_> = problem.errors().iter().map(|error| format!("{}: {}", error.pointer, error.detail)).collect();
+    let fields: Vec<_> = problem
+        .errors()
+        .iter()
+        .map(|error| format!("{}: {}", error.pointer, error.detail))
+        .collect();
     let detail = if fields.is_empty() { problem.detail().to_owned() } else { fields.join("; ") };
     let error = ErrorPage {
         frame: frame(caller, None),
@@ -298,7 +321,10 @@ fn failure(problem: &Problem, caller: Option<&Caller>) -> Response {
 }
 
 async fn style() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=300")];
+    let headers = [
+        (header::CONTENT_TYPE, "text/css; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+    ];
     (headers, STYLE).into_response()
 }
 

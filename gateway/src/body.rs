@@ -42,13 +42,16 @@ pub(crate) async fn json_or_form(headers: &HeaderMap, body: Body) -> Result<Valu
 
 /// The announced format, if it is one of those that are taken.
 pub(crate) fn format(headers: &HeaderMap, taken: &[Format]) -> Result<Format, Problem> {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let format = match media_type.as_str() {
         "application/json" => Some(Format::Json),
         "application/x-www-form-urlencoded" => Some(Format::Form),
         // RFC 6839: a structured syntax suffix tells the syntax.
-        other if other.starts_with("application/") && other.ends_with("+json") => Some(Format::Json),
+        other if other.starts_with("application/") && other.ends_with("+json") => {
+            Some(Format::Json)
+        }
         _ => None,
     };
     format.filter(|format| taken.contains(format)).ok_or_else(|| {
@@ -62,8 +65,10 @@ pub(crate) fn format(headers: &HeaderMap, taken: &[Format]) -> Result<Format, Pr
 
 /// Reads all of it.
 pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB");
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let too_large =
+        || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 64 KiB");
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
         return Err(too_large());
     }
@@ -71,7 +76,9 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Probl
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
         Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body did not arrive whole")),
-        Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 s")),
+        Err(_) => {
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 s"))
+        }
     }
 }
 
@@ -79,12 +86,15 @@ pub(crate) fn parse(format: Format, bytes: &[u8]) -> Result<Value, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     match format {
         // serde_json names line and column, and quotes nothing of what it read here: any value is a Value.
-        Format::Json => serde_json::from_slice(bytes).map_err(|error| bad(format!("not JSON: {error}"))),
+        Format::Json => {
+            serde_json::from_slice(bytes).map_err(|error| bad(format!("not JSON: {error}")))
+        }
         Format::Form => {
-            let pairs: Vec<(String, String)> =
-                serde_urlencoded::from_bytes(bytes).map_err(|_| bad("not a URL-encoded form".to_owned()))?;
+            let pairs: Vec<(String, String)> = serde_urlencoded::from_bytes(bytes)
+                .map_err(|_| bad("not a URL-encoded form".to_owned()))?;
             // Browsers send a line break as CR LF whatever was typed, which would count twice.
-            let fields = pairs.into_iter().map(|(name, value)| (name, value.replace("\r\n", "\n").into()));
+            let fields =
+                pairs.into_iter().map(|(name, value)| (name, value.replace("\r\n", "\n").into()));
             Ok(Value::Object(fields.collect::<Map<_, _>>()))
         }
     }

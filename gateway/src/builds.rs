@@ -142,8 +142,12 @@ pub(crate) async fn submit(
         (caller, in_progress, body::read(&head.headers, body).await?)
     };
     let message = formats::read(&head.headers, &body, &app.jobs)?;
-    let key =
-        Key::of(&head.headers, signed.map(|signed| signed.id), &format!("builds {}", caller.name), || body.to_vec())?;
+    let key = Key::of(
+        &head.headers,
+        signed.map(|signed| signed.id),
+        &format!("builds {}", caller.name),
+        || body.to_vec(),
+    )?;
     if dry_run {
         return dry_run::answer(&app, &head.headers, message).await;
     }
@@ -172,7 +176,9 @@ pub(crate) async fn hook(
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let caller = token.ok().and_then(|Path(token)| app.auth.of_token(&token));
-    let caller = caller.ok_or_else(|| auth::challenge("the path's token is not known"))?.with_role(&[Role::Ci])?;
+    let caller = caller
+        .ok_or_else(|| auth::challenge("the path's token is not known"))?
+        .with_role(&[Role::Ci])?;
     let _in_progress = app.builds_in_progress.begin(&caller.name)?;
     let body = body::read(&head.headers, body).await?;
     let message = formats::read_hook(&head.headers, &body, &app.jobs)?;
@@ -181,13 +187,22 @@ pub(crate) async fn hook(
 }
 
 /// Puts builds on disk, each once.
-async fn accept(app: &App, caller: &Caller, message: Message, key: Option<Key>) -> Result<Response, Problem> {
+async fn accept(
+    app: &App,
+    caller: &Caller,
+    message: Message,
+    key: Option<Key>,
+) -> Result<Response, Problem> {
     match message {
-        Message::Ignored(what) => Ok((StatusCode::OK, Json(Ignored { ignored: what })).into_response()),
+        Message::Ignored(what) => {
+            Ok((StatusCode::OK, Json(Ignored { ignored: what })).into_response())
+        }
         Message::One(build, event) => {
             let key = key.or_else(|| event.map(|event| event.key(caller, &build)));
             let publish = |id, received_at| publish(app, caller, build, id, received_at);
-            let (id, _) = idempotency::once(app.publisher.bus(), key, BuildId::new().0, Utc::now(), publish).await?;
+            let (id, _) =
+                idempotency::once(app.publisher.bus(), key, BuildId::new().0, Utc::now(), publish)
+                    .await?;
             Ok(Receipt::of(BuildId(id)).into_response())
         }
         Message::Batch(batch) => {
@@ -202,7 +217,13 @@ async fn accept(app: &App, caller: &Caller, message: Message, key: Option<Key>) 
     }
 }
 
-async fn publish(app: &App, caller: &Caller, build: Build, id: Uuid, at: DateTime<Utc>) -> Result<(), Problem> {
+async fn publish(
+    app: &App,
+    caller: &Caller,
+    build: Build,
+    id: Uuid,
+    at: DateTime<Utc>,
+) -> Result<(), Problem> {
     let trace_id = propagation::trace_name(&tracing::Span::current());
     let build = BuildFinished { trace_id, ..build.received(BuildId(id), at) };
     app.publisher.build(&build).await?;
@@ -264,11 +285,15 @@ pub(crate) async fn show(
 }
 
 /// A build, by its id in the path.
-pub(crate) async fn find(app: &App, id: Result<Path<String>, PathRejection>) -> Result<Watched, Problem> {
+pub(crate) async fn find(
+    app: &App,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Watched, Problem> {
     let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such build");
     let id = id.ok().and_then(|Path(id)| id.parse::<BuildId>().ok()).ok_or_else(missing)?;
     // Boxed, to be gone while the build is waited for: thousands may.
-    let found = Box::pin(app.rollouts.find(id)).await.map_err(|error| decisions::unreadable(&error))?;
+    let found =
+        Box::pin(app.rollouts.find(id)).await.map_err(|error| decisions::unreadable(&error))?;
     found.ok_or_else(missing)
 }
 
@@ -308,14 +333,18 @@ pub(crate) fn target(fields: &mut Fields) -> Option<TargetName> {
 }
 
 /// How long a client wants to wait, if it does.
-pub(crate) fn asked_wait(ask: Result<Query<Ask>, QueryRejection>) -> Result<Option<Duration>, Problem> {
+pub(crate) fn asked_wait(
+    ask: Result<Query<Ask>, QueryRejection>,
+) -> Result<Option<Duration>, Problem> {
     let asked = ask.map_or_else(|_| Some(String::new()), |Query(ask)| ask.wait);
     asked.as_deref().map(wait).transpose()
 }
 
 pub(crate) fn wait(text: &str) -> Result<Duration, Problem> {
     let wait = runtime::config::duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
-    wait.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "`wait` is a duration of at most 60s, such as 30s"))
+    wait.ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "`wait` is a duration of at most 60s, such as 30s")
+    })
 }
 
 #[cfg(test)]

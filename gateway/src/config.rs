@@ -69,7 +69,9 @@ fn trace_url(text: &str) -> Result<String, String> {
     if http && text.contains("{trace_id}") {
         return Ok(text.to_owned());
     }
-    Err(format!("'{text}' is not allowed, write a URL such as http://jaeger:16686/trace/{{trace_id}}"))
+    Err(format!(
+        "'{text}' is not allowed, write a URL such as http://jaeger:16686/trace/{{trace_id}}"
+    ))
 }
 
 fn group(text: &str) -> Result<usize, String> {
@@ -92,7 +94,10 @@ fn number(text: &str, max: usize) -> Result<usize, String> {
 impl Cli {
     /// Reads what the configuration names.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
-        let file = self.tokens_file.clone().ok_or_else(|| ConfigError::new("TOKENS_FILE", "required; see --help"))?;
+        let file = self
+            .tokens_file
+            .clone()
+            .ok_or_else(|| ConfigError::new("TOKENS_FILE", "required; see --help"))?;
         let tokens = Tokens::read(&file).map_err(|error| ConfigError::new("TOKENS_FILE", error))?;
         let jobs = self.jobs_file.as_deref().map(Jobs::read).transpose();
         let jobs = jobs.map_err(|error| ConfigError::new("JOBS_FILE", error))?.unwrap_or_default();

@@ -81,17 +81,25 @@ async fn accept(app: &App, headers: &HeaderMap, body: Value) -> Result<Receipt, 
     let (id, received_at) = idempotency::once(app.publisher.bus(), key, id, now, publish).await?;
     app.metrics.contacts_accepted.inc();
     tracing::debug!(contact.id = %id, "contact accepted");
-    Ok(Receipt { id: ContactId(id), received_at: received_at.to_rfc3339_opts(SecondsFormat::Millis, true) })
+    Ok(Receipt {
+        id: ContactId(id),
+        received_at: received_at.to_rfc3339_opts(SecondsFormat::Millis, true),
+    })
 }
 
 /// A browser's form, by what it sends and what it takes.
 fn wants_page(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept =
+        headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     accept.contains("text/html") && matches!(body::format(headers, &body::BOTH), Ok(Format::Form))
 }
 
 /// Checks all fields. Pure.
-fn parse(body: Value, id: ContactId, received_at: DateTime<Utc>) -> Result<ContactSubmitted, Problem> {
+fn parse(
+    body: Value,
+    id: ContactId,
+    received_at: DateTime<Utc>,
+) -> Result<ContactSubmitted, Problem> {
     let mut fields = Fields::new(body)?;
     let name = fields.text_to("name", MAX_NAME).unwrap_or_default();
     check_line(&mut fields, "name", &name);
@@ -105,7 +113,8 @@ fn parse(body: Value, id: ContactId, received_at: DateTime<Utc>) -> Result<Conta
     }
     fields.finish()?;
     // The store keeps milliseconds: what is answered is what is found there.
-    let received_at = DateTime::from_timestamp_millis(received_at.timestamp_millis()).unwrap_or(received_at);
+    let received_at =
+        DateTime::from_timestamp_millis(received_at.timestamp_millis()).unwrap_or(received_at);
     Ok(ContactSubmitted { v: V1, id, name, email, subject, message, received_at })
 }
 
@@ -138,14 +147,17 @@ mod tests {
     fn errors(body: Value) -> Vec<(String, String)> {
         match parse(body, ContactId::new(), Utc::now()) {
             Ok(_) => Vec::new(),
-            Err(problem) => {
-                problem.errors().iter().map(|e| (e.pointer.clone(), e.detail.clone().into_owned())).collect()
-            }
+            Err(problem) => problem
+                .errors()
+                .iter()
+                .map(|e| (e.pointer.clone(), e.detail.clone().into_owned()))
+                .collect(),
         }
     }
 
     fn with(field: &str, value: impl Into<Value>) -> Vec<(String, String)> {
-        let mut body = json!({"name": "Ada", "email": "ada@example.org", "subject": "x", "message": "hello"});
+        let mut body =
+            json!({"name": "Ada", "email": "ada@example.org", "subject": "x", "message": "hello"});
         body[field] = value.into();
         errors(body)
     }
@@ -196,7 +208,8 @@ mod tests {
 
     #[test]
     fn everything_is_told_at_once() {
-        let pointers: Vec<_> = errors(json!({"email": "x", "subject": 1})).into_iter().map(|(at, _)| at).collect();
+        let pointers: Vec<_> =
+            errors(json!({"email": "x", "subject": 1})).into_iter().map(|(at, _)| at).collect();
         assert_eq!(pointers, ["/name", "/email", "/subject", "/message"]);
     }
 }

@@ -4,8 +4,8 @@
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use events::{
-    BuildFinished, BuildId, BuildStatus, BuildTag, Forced, Freeze, ImageReference, JobName, TargetChange,
-    TargetChanged, TargetName, V1,
+    BuildFinished, BuildId, BuildStatus, BuildTag, Forced, Freeze, ImageReference, JobName,
+    TargetChange, TargetChanged, TargetName, V1,
 };
 use planning::Standing;
 use runtime::propagation;
@@ -65,7 +65,12 @@ pub(crate) async fn resume(app: &App, caller: &Caller, target: TargetName) -> Re
     decide(app, caller, target, TargetChange::Resumed { by }).await
 }
 
-async fn decide(app: &App, caller: &Caller, target: TargetName, change: TargetChange) -> Result<(), Problem> {
+async fn decide(
+    app: &App,
+    caller: &Caller,
+    target: TargetName,
+    change: TargetChange,
+) -> Result<(), Problem> {
     let what = match &change {
         TargetChange::Frozen(_) => "frozen",
         TargetChange::Resumed { .. } => "resumed",
@@ -96,7 +101,9 @@ pub(crate) async fn roll_back(
     let forced = Forced { by: caller.name.clone(), reason, rollback: true };
     let known = app.rollouts.build_of(&image);
     let build = rollback_build(known, image, target, forced).ok_or_else(|| {
-        conflict(format!("the version before has no tag like v42-abc1234; {target} can only be set back by hand"))
+        conflict(format!(
+            "the version before has no tag like v42-abc1234; {target} can only be set back by hand"
+        ))
     })?;
     submit(app, caller, build).await
 }
@@ -133,7 +140,13 @@ fn rollback_build(
         received_at: Utc::now(),
     });
     // The image names its digest if it has one.
-    Some(BuildFinished { image, digest: None, target: Some(target.clone()), forced: Some(forced), ..base })
+    Some(BuildFinished {
+        image,
+        digest: None,
+        target: Some(target.clone()),
+        forced: Some(forced),
+        ..base
+    })
 }
 
 /// Deploys a build in spite of its age, or of its quarantine.
@@ -148,7 +161,10 @@ pub(crate) async fn force(
     if !state.is_terminal() {
         return Err(conflict("the build is under way; it can be forced once it has ended"));
     }
-    let build = state.build.clone().ok_or_else(|| conflict("of this build too little is known to deploy it again"))?;
+    let build = state
+        .build
+        .clone()
+        .ok_or_else(|| conflict("of this build too little is known to deploy it again"))?;
     let forced = Forced { by: caller.name.clone(), reason, rollback: false };
     submit(app, caller, BuildFinished { forced: Some(forced), target, ..build }).await
 }

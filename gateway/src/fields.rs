@@ -16,7 +16,8 @@ fn whole(number: &Number) -> Option<u64> {
         clippy::cast_sign_loss,
         reason = "what is cast is whole, and small enough"
     )]
-    let float = |value: f64| (value.fract() == 0.0 && (0.0..1e15).contains(&value)).then_some(value as u64);
+    let float =
+        |value: f64| (value.fract() == 0.0 && (0.0..1e15).contains(&value)).then_some(value as u64);
     number.as_u64().or_else(|| number.as_f64().and_then(float))
 }
 
@@ -93,7 +94,9 @@ impl Fields {
                 return None;
             }
             Some(Value::Number(number)) => whole(&number),
-            Some(Value::String(text)) if text.trim().bytes().all(|b| b.is_ascii_digit()) => text.trim().parse().ok(),
+            Some(Value::String(text)) if text.trim().bytes().all(|b| b.is_ascii_digit()) => {
+                text.trim().parse().ok()
+            }
             Some(_) => None,
         };
         let number = number.filter(|number| *number <= MAX_NUMBER);
@@ -131,7 +134,8 @@ mod tests {
         assert_eq!(fields.number("r"), None);
         assert_eq!(fields.number("s"), None);
         let problem = fields.finish().unwrap_err();
-        let told: Vec<_> = problem.errors().iter().map(|e| (e.pointer.as_str(), &*e.detail)).collect();
+        let told: Vec<_> =
+            problem.errors().iter().map(|e| (e.pointer.as_str(), &*e.detail)).collect();
         let whole = "not a whole number from 0 to 999999999999999";
         assert_eq!(
             told,

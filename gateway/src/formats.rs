@@ -71,7 +71,11 @@ impl EventId {
     /// The key by which a caller's event is done once, however often it is sent.
     pub(crate) fn key(&self, caller: &Caller, build: &Build) -> Key {
         let text = serde_json::to_vec(&(&self.source, &self.id)).unwrap_or_default();
-        Key::new(&format!("events {}", caller.name), &text, &serde_json::to_vec(build).unwrap_or_default())
+        Key::new(
+            &format!("events {}", caller.name),
+            &text,
+            &serde_json::to_vec(build).unwrap_or_default(),
+        )
     }
 }
 

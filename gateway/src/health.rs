@@ -29,7 +29,10 @@ pub(crate) struct Health {
     )
 )]
 pub(crate) async fn health(State(app): State<Shared>) -> Response {
-    let (code, status) =
-        if app.shutdown.has_begun() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") };
+    let (code, status) = if app.shutdown.has_begun() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining")
+    } else {
+        (StatusCode::OK, "ok")
+    };
     (code, Json(Health { status, version: runtime::VERSION })).into_response()
 }

@@ -69,7 +69,8 @@ impl Key {
 
     /// A key that is not from the header.
     pub(crate) fn new(scope: &str, text: &[u8], body: &[u8]) -> Self {
-        let said = serde_json::from_slice::<Value>(body).map(|value| value.to_string().into_bytes());
+        let said =
+            serde_json::from_slice::<Value>(body).map(|value| value.to_string().into_bytes());
         let said = said.unwrap_or_else(|_| body.to_vec());
         Self { key: hash(&[scope.as_bytes(), text]), fingerprint: hash(&[&said]) }
     }
@@ -220,10 +221,11 @@ async fn claim(bus: &Bus, key: Key, id: Uuid, now: DateTime<Utc>) -> Result<Clai
         Err(PublishError::MovedOn) => {}
         Err(error) => return Err(publish::problem(&error)),
     }
-    let last = bus.read_last::<KeyUsed>(&KeyUsed::subject_of(&fresh.key)).await.map_err(|error| {
-        tracing::warn!("{error}");
-        Problem::unavailable("the key cannot be looked up now, try again", 2)
-    })?;
+    let last =
+        bus.read_last::<KeyUsed>(&KeyUsed::subject_of(&fresh.key)).await.map_err(|error| {
+            tracing::warn!("{error}");
+            Problem::unavailable("the key cannot be looked up now, try again", 2)
+        })?;
     // Its day ended this very moment.
     let Some((sequence, known)) = last else { return Err(in_progress()) };
     match judge(&known, &fresh.fingerprint, now) {
@@ -249,8 +251,11 @@ fn ours(bus: &Bus, used: KeyUsed, sequence: u64) -> Claim {
 }
 
 fn in_progress() -> Problem {
-    Problem::new(StatusCode::CONFLICT, "a request with this `Idempotency-Key` is in progress; ask again")
-        .with_header(header::RETRY_AFTER, "1")
+    Problem::new(
+        StatusCode::CONFLICT,
+        "a request with this `Idempotency-Key` is in progress; ask again",
+    )
+    .with_header(header::RETRY_AFTER, "1")
 }
 
 impl Owned {
@@ -260,7 +265,9 @@ impl Owned {
         let state = if done { KeyState::Done } else { KeyState::Open };
         let used = KeyUsed { state, at: Utc::now(), ..self.used };
         if let Err(error) = self.bus.publish_after(&used, self.sequence, WITHIN).await {
-            tracing::warn!("the end of a request with an Idempotency-Key could not be noted: {error}");
+            tracing::warn!(
+                "the end of a request with an Idempotency-Key could not be noted: {error}"
+            );
         }
     }
 }
@@ -273,7 +280,8 @@ mod tests {
 
     fn key(value: &str, scope: &str, body: &Value) -> Result<Option<Key>, u16> {
         let headers = HeaderMap::from_iter([(HEADER.parse().unwrap(), value.parse().unwrap())]);
-        Key::of(&headers, None, scope, || body.to_string().into_bytes()).map_err(|problem| problem.status().as_u16())
+        Key::of(&headers, None, scope, || body.to_string().into_bytes())
+            .map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
@@ -313,7 +321,11 @@ mod tests {
             (KeyState::InProgress, "f", later(-3_600), Finding::TakeOver),
             (KeyState::Open, "f", later(0), Finding::TakeOver),
         ] {
-            assert_eq!(judge(&used(state), fingerprint, now), expected, "{state:?} {fingerprint} {now}");
+            assert_eq!(
+                judge(&used(state), fingerprint, now),
+                expected,
+                "{state:?} {fingerprint} {now}"
+            );
         }
     }
 }

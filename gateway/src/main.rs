@@ -1,6 +1,9 @@
 //! The HTTP edge. Takes contacts and builds, answers 202 once the bus has them on disk, and tells what became of a build.
 
-#![allow(unused_qualifications, reason = "the macros that describe the API write all paths in full")]
+#![allow(
+    unused_qualifications,
+    reason = "the macros that describe the API write all paths in full"
+)]
 
 mod admission;
 mod app;
@@ -42,7 +45,9 @@ fn main() -> ExitCode {
             runtime::process::run_command("gateway", cli.common, |bus| app::provision(bus, args))
         }
         None => match cli.settings() {
-            Ok(settings) => runtime::process::run("gateway", cli.common, |process| app::run(settings, process)),
+            Ok(settings) => {
+                runtime::process::run("gateway", cli.common, |process| app::run(settings, process))
+            }
             Err(error) => error.report(),
         },
     }

@@ -19,7 +19,8 @@ pub(crate) struct Metrics {
 }
 
 /// From a cached page to a long wait, in seconds.
-const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 60.0];
+const BUCKETS: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 60.0];
 
 impl Metrics {
     pub(crate) fn new(registry: &Registry) -> Self {
@@ -32,7 +33,10 @@ impl Metrics {
         let duration = HistogramVec::new(duration.buckets(BUCKETS.to_vec()), labels);
         Self {
             http_duration: register(registry, duration),
-            http_active: register(registry, IntGaugeVec::new(active, &["http_request_method", "http_route"])),
+            http_active: register(
+                registry,
+                IntGaugeVec::new(active, &["http_request_method", "http_route"]),
+            ),
             connections: register(
                 registry,
                 IntGauge::new("http_server_active_connections", "Connections that are open"),

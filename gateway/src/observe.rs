@@ -36,7 +36,10 @@ pub(crate) async fn observe(State(app): State<Shared>, request: Request, next: N
         trace_id = field::Empty,
     );
     let headers = request.headers();
-    propagation::adopt(&span, propagation::extract(|name| headers.get(name).and_then(|value| value.to_str().ok())));
+    propagation::adopt(
+        &span,
+        propagation::extract(|name| headers.get(name).and_then(|value| value.to_str().ok())),
+    );
 
     let active = Active::begin(metrics.http_active.with_label_values(&[method, route]));
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -45,7 +48,10 @@ pub(crate) async fn observe(State(app): State<Shared>, request: Request, next: N
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     let took = started.elapsed();
-    metrics.http_duration.with_label_values(&[method, route, status.as_str()]).observe(took.as_secs_f64());
+    metrics
+        .http_duration
+        .with_label_values(&[method, route, status.as_str()])
+        .observe(took.as_secs_f64());
     span.in_scope(|| {
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if status.is_server_error() {
@@ -114,7 +120,11 @@ fn method_label(method: &Method) -> &'static str {
 
 /// A panic is our mistake; the client hears so much, and no more. The panic itself has been logged where it happened.
 pub(crate) fn panicked(_: Box<dyn Any + Send>) -> Response {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "something broke on our side; it has been logged").into_response()
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "something broke on our side; it has been logged",
+    )
+    .into_response()
 }
 
 #[cfg(test)]
@@ -143,8 +153,10 @@ mod tests {
     #[test]
     fn only_plain_ids_are_kept() {
         let id = |value: &[u8]| {
-            let headers =
-                HeaderMap::from_iter([(REQUEST_ID.parse().unwrap(), HeaderValue::from_bytes(value).unwrap())]);
+            let headers = HeaderMap::from_iter([(
+                REQUEST_ID.parse().unwrap(),
+                HeaderValue::from_bytes(value).unwrap(),
+            )]);
             request_id(&headers).to_str().unwrap().to_owned()
         };
         assert_eq!(id(b"abc-1.2_3"), "abc-1.2_3");

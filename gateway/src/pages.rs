@@ -29,7 +29,12 @@ impl Input {
     /// The fields of a form.
     pub(crate) fn of(body: &Value) -> Self {
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        Self { name: text("name"), email: text("email"), subject: text("subject"), message: text("message") }
+        Self {
+            name: text("name"),
+            email: text("email"),
+            subject: text("subject"),
+            message: text("message"),
+        }
     }
 }
 
@@ -87,13 +92,17 @@ pub(crate) fn refused(input: Input, problem: Problem) -> Response {
 
 /// `GET /assets/icon.svg`
 pub(crate) async fn icon() -> Response {
-    let headers = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")];
+    let headers =
+        [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")];
     (headers, ICON).into_response()
 }
 
 /// `GET /assets/style.css`
 pub(crate) async fn style() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=300")];
+    let headers = [
+        (header::CONTENT_TYPE, "text/css; charset=utf-8"),
+        (header::CACHE_CONTROL, "public, max-age=300"),
+    ];
     (headers, STYLE).into_response()
 }
 
@@ -111,6 +120,7 @@ pub(crate) fn page(status: StatusCode, template: &impl Template, policy: &'stati
             (status, headers, Html(html)).into_response()
         }
         // Templates are checked when they are compiled; only memory can run out.
-        Err(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be shown").into_response(),
+        Err(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be shown")
+            .into_response(),
     }
 }

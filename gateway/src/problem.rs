@@ -51,11 +51,20 @@ impl Problem {
 
     /// The input can be parsed, but fields are wrong.
     pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "some fields are missing or wrong; see `errors`") }
+        Self {
+            errors,
+            ..Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "some fields are missing or wrong; see `errors`",
+            )
+        }
     }
 
     /// Not now, but after some seconds.
-    pub(crate) fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after_seconds: u32) -> Self {
+    pub(crate) fn unavailable(
+        detail: impl Into<Cow<'static, str>>,
+        retry_after_seconds: u32,
+    ) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds))
     }
@@ -66,7 +75,11 @@ impl Problem {
     }
 
     /// Adds a header to the answer.
-    pub(crate) fn with_header(mut self, name: HeaderName, value: impl TryInto<HeaderValue>) -> Self {
+    pub(crate) fn with_header(
+        mut self,
+        name: HeaderName,
+        value: impl TryInto<HeaderValue>,
+    ) -> Self {
         if let Ok(value) = value.try_into() {
             self.headers.push((name, value));
         }
@@ -139,7 +152,9 @@ impl IntoResponse for Problem {
         };
         // Strings and numbers: this cannot fail.
         let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body)
+                .into_response();
         response.headers_mut().extend(self.headers);
         response
     }

@@ -55,17 +55,20 @@ fn accepted(result: Result<Published, PublishError>) -> Result<(), Problem> {
 /// What the client hears of it.
 pub(crate) fn problem(error: &PublishError) -> Problem {
     match error {
-        PublishError::Busy => {
-            Problem::overloaded("too many contacts wait for the bus; nothing was accepted, try again")
-        }
+        PublishError::Busy => Problem::overloaded(
+            "too many contacts wait for the bus; nothing was accepted, try again",
+        ),
         PublishError::Full => Problem::unavailable("the queue is full; nothing was accepted", 30),
-        PublishError::TooLarge => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "larger than the message bus allows"),
+        PublishError::TooLarge => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "larger than the message bus allows")
+        }
         PublishError::Unavailable
         | PublishError::NoStream
         | PublishError::MovedOn
         | PublishError::Encode(_)
-        | PublishError::Refused(_) => {
-            Problem::unavailable("the message bus does not acknowledge; nothing was accepted, try again", 2)
-        }
+        | PublishError::Refused(_) => Problem::unavailable(
+            "the message bus does not acknowledge; nothing was accepted, try again",
+            2,
+        ),
     }
 }

@@ -29,7 +29,8 @@ use crate::{problem, rollouts::ChangeView, routes};
 
 /// The document, which does not change while the process runs.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-    let mut document = serde_json::to_value(finish(routes::documented().into_openapi())).unwrap_or_default();
+    let mut document =
+        serde_json::to_value(finish(routes::documented().into_openapi())).unwrap_or_default();
     allow_empty(&mut document["paths"]["/api/builds"]["get"]["parameters"]);
     document.to_string().into()
 });
@@ -77,8 +78,9 @@ pub(crate) async fn asset(path: Result<Path<String>, PathRejection>) -> Response
 }
 
 fn file(name: &str) -> Response {
-    static CONFIG: LazyLock<Arc<Config<'static>>> =
-        LazyLock::new(|| Arc::new(Config::from("/openapi.json").use_base_layout().validator_url("none")));
+    static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+        Arc::new(Config::from("/openapi.json").use_base_layout().validator_url("none"))
+    });
     match utoipa_swagger_ui::serve(name, CONFIG.clone()) {
         Ok(Some(file)) => {
             let headers = [
@@ -142,7 +144,9 @@ fn allow_empty(parameters: &mut Value) {
 /// What holds for all: who may, and how errors are told.
 fn finish(mut document: openapi::OpenApi) -> openapi::OpenApi {
     let components = document.components.get_or_insert_default();
-    for (role, who) in [("ci", "The token of a CI, which posts builds"), ("operator", "The token of an operator")] {
+    for (role, who) in
+        [("ci", "The token of a CI, which posts builds"), ("operator", "The token of an operator")]
+    {
         let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).description(Some(who)).build();
         components.add_security_scheme(role, SecurityScheme::Http(scheme));
     }
@@ -167,7 +171,8 @@ fn errors(operation: &mut Operation) {
             .count()
             > 0
     };
-    let (in_path, elsewhere) = (of(&ParameterIn::Path), of(&ParameterIn::Query) || of(&ParameterIn::Header));
+    let (in_path, elsewhere) =
+        (of(&ParameterIn::Path), of(&ParameterIn::Query) || of(&ParameterIn::Header));
     let (secured, has_body) = (operation.security.is_some(), operation.request_body.is_some());
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response
@@ -204,7 +209,8 @@ fn problem_response(status: &str, description: &str) -> RefOr<openapi::Response>
     let mut response = ResponseBuilder::new().description(description).build();
     response.content.extend(problem_content());
     if status == "503" {
-        let mut header = Header::new(openapi::ObjectBuilder::new().schema_type(openapi::Type::Integer));
+        let mut header =
+            Header::new(openapi::ObjectBuilder::new().schema_type(openapi::Type::Integer));
         header.description = Some("Seconds until it is worth another try".to_owned());
         response.headers.insert("Retry-After".to_owned(), header.into());
     }
@@ -224,7 +230,10 @@ mod tests {
     fn a_file_goes_out_as_the_program_holds_it() {
         for (name, encoding) in [("swagger-ui-bundle.js", "gzip"), ("swagger-initializer.js", "")] {
             let response = file(name);
-            let found = response.headers().get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap());
+            let found = response
+                .headers()
+                .get(header::CONTENT_ENCODING)
+                .map_or("", |value| value.to_str().unwrap());
             assert_eq!(found, encoding, "{name}");
         }
     }

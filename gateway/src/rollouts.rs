@@ -50,7 +50,14 @@ impl Rollouts {
     /// An empty one; [`Rollouts::follow`] fills it.
     pub(crate) fn new(bus: Bus) -> Self {
         let [pipeline, changes, targets] = std::array::from_fn(|_| watch::Sender::new(0));
-        Self { feed: Feed::new(bus.clone()), bus, model: Arc::default(), pipeline, changes, targets }
+        Self {
+            feed: Feed::new(bus.clone()),
+            bus,
+            model: Arc::default(),
+            pipeline,
+            changes,
+            targets,
+        }
     }
 
     /// Replays the past and follows the present, until the shutdown begins.
@@ -94,7 +101,8 @@ impl Rollouts {
             return Ok(Some(Watched(known)));
         }
         // It may be older than what is kept in memory.
-        let changes = self.bus.read_all::<RolloutChanged>(&RolloutChanged::subjects_of_build(id)).await;
+        let changes =
+            self.bus.read_all::<RolloutChanged>(&RolloutChanged::subjects_of_build(id)).await;
         let mut old = Model::default();
         for (_, change) in changes.map_err(Unknown)? {
             old.change(change);
@@ -158,7 +166,11 @@ impl Rollouts {
         Ok(())
     }
 
-    async fn catch_up_with(&self, stream: &Stream, known: &watch::Sender<u64>) -> Result<(), Unknown> {
+    async fn catch_up_with(
+        &self,
+        stream: &Stream,
+        known: &watch::Sender<u64>,
+    ) -> Result<(), Unknown> {
         let last = self.bus.last_sequence(stream).await.map_err(Unknown)?;
         let mut known = known.subscribe();
         let caught_up = async { known.wait_for(|known| *known >= last).await.is_ok() };
@@ -175,7 +187,12 @@ impl Rollouts {
 }
 
 /// Takes in what a stream told.
-fn note<E>(known: &watch::Sender<u64>, told: Followed<E>, forget: impl FnOnce(), apply: impl FnOnce(u64, E)) {
+fn note<E>(
+    known: &watch::Sender<u64>,
+    told: Followed<E>,
+    forget: impl FnOnce(),
+    apply: impl FnOnce(u64, E),
+) {
     match told {
         Followed::Event { sequence, event } => {
             if let Some(event) = event {

@@ -49,15 +49,23 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until the shutdown begins, then until every request that was begun is answered.
-pub(crate) async fn serve(listener: TcpListener, router: Router, open: &IntGauge, shutdown: &Shutdown) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    open: &IntGauge,
+    shutdown: &Shutdown,
+) {
     let builders = Builders::new();
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let Some(accepted) = shutdown.unless_begun(accept(&listener, &connections)).await else { break };
+        let Some(accepted) = shutdown.unless_begun(accept(&listener, &connections)).await else {
+            break;
+        };
         let Some((stream, place)) = accepted else { continue };
         let service = TowerToHyperService::new(router.clone());
-        let (builders, shutdown, watcher) = (builders.clone(), shutdown.clone(), graceful.watcher());
+        let (builders, shutdown, watcher) =
+            (builders.clone(), shutdown.clone(), graceful.watcher());
         let open = Active::begin(open.clone());
         tokio::spawn(async move {
             let builder = tokio::select! {
@@ -70,7 +78,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, open: &IntGauge
                 let mut stream = TimeoutStream::new(stream);
                 stream.set_write_timeout(Some(WRITE_TIMEOUT));
                 // Why a client went away is its own affair.
-                let _ = watcher.watch(builder.serve_connection(TokioIo::new(Box::pin(stream)), service)).await;
+                let _ = watcher
+                    .watch(builder.serve_connection(TokioIo::new(Box::pin(stream)), service))
+                    .await;
             }
             drop((place, open));
         });
@@ -113,7 +123,10 @@ impl Builders {
     }
 }
 
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     // Never closed.
     let place = connections.clone().acquire_owned().await.ok()?;
     match listener.accept().await {

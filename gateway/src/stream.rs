@@ -59,7 +59,8 @@ pub(crate) async fn events(
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
     let until = builds::asked_wait(ask)?;
     let after = last_event_id(&headers)?;
-    let subscription = app.rollouts.listen(after).await.map_err(|error| decisions::unreadable(&error))?;
+    let subscription =
+        app.rollouts.listen(after).await.map_err(|error| decisions::unreadable(&error))?;
     let over = app.shutdown.clone();
     let over = async move {
         match until {
@@ -74,11 +75,14 @@ pub(crate) async fn events(
 }
 
 /// An answer that goes on until the client leaves.
-pub(crate) fn server_sent(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+pub(crate) fn server_sent(
+    events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static,
+) -> Response {
     let retry = RETRY + Duration::from_millis(u64::from(uuid::Uuid::new_v4().as_bytes()[0]) * 4);
     let hello = stream::once(async move { Ok(Event::default().retry(retry).comment("hello")) });
     let events = futures::StreamExt::chain(hello, events);
-    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
+    let mut response =
+        Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     // nginx would keep it back until a buffer is full.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -93,7 +97,10 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        Problem::new(StatusCode::BAD_REQUEST, "`Last-Event-ID` is the number of an event that was told before")
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "`Last-Event-ID` is the number of an event that was told before",
+        )
     })
 }
 

@@ -42,11 +42,17 @@ pub(crate) struct Targets {
     responses((status = OK, description = "All of them", body = Targets)),
     security(("ci" = []), ("operator" = []))
 )]
-pub(crate) async fn list(State(app): State<Shared>, headers: HeaderMap) -> Result<Json<Targets>, Problem> {
+pub(crate) async fn list(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+) -> Result<Json<Targets>, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
-    let standings = app.rollouts.standings().await.map_err(|error| decisions::unreadable(&error))?;
+    let standings =
+        app.rollouts.standings().await.map_err(|error| decisions::unreadable(&error))?;
     let now = Utc::now();
-    let view = |(name, standing)| TargetView::of(name, standing, app.rollouts.last_verdict(name).as_ref(), now);
+    let view = |(name, standing)| {
+        TargetView::of(name, standing, app.rollouts.last_verdict(name).as_ref(), now)
+    };
     Ok(Json(Targets { targets: standings.iter().map(view).collect() }))
 }
 
@@ -85,11 +91,16 @@ async fn view(app: &App, name: &str) -> Result<TargetView, Problem> {
     responses((status = ACCEPTED, description = "It is frozen", body = TargetView)),
     security(("operator" = []))
 )]
-pub(crate) async fn freeze(State(app): State<Shared>, name: Name, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn freeze(
+    State(app): State<Shared>,
+    name: Name,
+    request: Request,
+) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let caller = app.auth.authorize(&head.headers, &[Role::Operator])?;
     let mut fields = Fields::new(body::json(&head.headers, body).await?)?;
-    let (reason, until) = (decisions::reason(&mut fields), decisions::until(&mut fields, Utc::now()));
+    let (reason, until) =
+        (decisions::reason(&mut fields), decisions::until(&mut fields, Utc::now()));
     fields.finish()?;
     let (name, _) = decisions::known(&app, &path(name)?).await?;
     decisions::freeze(&app, &caller, name.clone(), reason.unwrap_or_default(), until).await?;
@@ -106,7 +117,11 @@ pub(crate) async fn freeze(State(app): State<Shared>, name: Name, request: Reque
     responses((status = ACCEPTED, description = "It takes builds again", body = TargetView)),
     security(("operator" = []))
 )]
-pub(crate) async fn resume(State(app): State<Shared>, name: Name, headers: HeaderMap) -> Result<Response, Problem> {
+pub(crate) async fn resume(
+    State(app): State<Shared>,
+    name: Name,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let caller = app.auth.authorize(&headers, &[Role::Operator])?;
     let (name, _) = decisions::known(&app, &path(name)?).await?;
     decisions::resume(&app, &caller, name.clone()).await?;
@@ -127,7 +142,11 @@ pub(crate) async fn resume(State(app): State<Shared>, name: Name, headers: Heade
     ),
     security(("operator" = []))
 )]
-pub(crate) async fn roll_back(State(app): State<Shared>, name: Name, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn roll_back(
+    State(app): State<Shared>,
+    name: Name,
+    request: Request,
+) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let caller = app.auth.authorize(&head.headers, &[Role::Operator])?;
     let mut fields = Fields::new(body::json(&head.headers, body).await?)?;
@@ -135,10 +154,12 @@ pub(crate) async fn roll_back(State(app): State<Shared>, name: Name, request: Re
     fields.finish()?;
     let (name, standing) = decisions::known(&app, &path(name)?).await?;
     let reason = reason.unwrap_or_default();
-    let id = decisions::roll_back(&app, &caller, &name, &standing, reason, image.as_deref()).await?;
+    let id =
+        decisions::roll_back(&app, &caller, &name, &standing, reason, image.as_deref()).await?;
     Ok(Receipt::of(id).into_response())
 }
 
 fn path(name: Name) -> Result<String, Problem> {
-    name.map(|Path(name)| name).map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such target"))
+    name.map(|Path(name)| name)
+        .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such target"))
 }

@@ -32,16 +32,22 @@ impl<'a> Signed<'a> {
     ///
     /// # Errors
     /// It has some of the headers, and others not, or they are too old.
-    pub(crate) fn of(headers: &'a HeaderMap, now: DateTime<Utc>) -> Result<Option<Self>, &'static str> {
+    pub(crate) fn of(
+        headers: &'a HeaderMap,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, &'static str> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(signatures) = text(SIGNATURE) else { return Ok(None) };
         let (Some(id), Some(timestamp)) = (text(ID), text(TIMESTAMP)) else {
-            return Err("a signed request has the headers webhook-id, webhook-timestamp and webhook-signature");
+            return Err(
+                "a signed request has the headers webhook-id, webhook-timestamp and webhook-signature",
+            );
         };
         if id.is_empty() || id.len() > 255 || !id.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("`webhook-id` is 1 to 255 visible characters");
         }
-        let sent: i64 = timestamp.parse().map_err(|_| "`webhook-timestamp` is not in seconds since 1970")?;
+        let sent: i64 =
+            timestamp.parse().map_err(|_| "`webhook-timestamp` is not in seconds since 1970")?;
         if sent.abs_diff(now.timestamp()) > TOLERANCE.unsigned_abs() {
             return Err("`webhook-timestamp` is more than 5 minutes from now");
         }
@@ -54,7 +60,8 @@ impl<'a> Signed<'a> {
         for part in [self.id.as_bytes(), b".", self.timestamp.as_bytes(), b".", body] {
             mac.update(part);
         }
-        let candidates = self.signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1,"));
+        let candidates =
+            self.signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1,"));
         // More than any change of secrets needs; each costs a comparison.
         let mut candidates = candidates.take(8).filter_map(|text| STANDARD.decode(text).ok());
         candidates.any(|signature| mac.clone().verify_slice(&signature).is_ok())
@@ -76,9 +83,17 @@ mod tests {
     const BODY: &[u8] = br#"{"test": 2432232314}"#;
     const GOOD: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 
-    fn judge(id: &str, timestamp: &str, signature: &str, body: &[u8], now: i64) -> Result<bool, &'static str> {
+    fn judge(
+        id: &str,
+        timestamp: &str,
+        signature: &str,
+        body: &[u8],
+        now: i64,
+    ) -> Result<bool, &'static str> {
         let headers = [(ID, id), (TIMESTAMP, timestamp), (SIGNATURE, signature)];
-        let headers = headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers = headers
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let headers: HeaderMap = headers.collect();
         let now = DateTime::from_timestamp(now, 0).unwrap();
         Ok(Signed::of(&headers, now)?.unwrap().is_by(&secret(KEY).unwrap(), body))
@@ -93,12 +108,18 @@ mod tests {
         assert_eq!(judge(id, at, GOOD, b"{}", now), Ok(false));
         assert_eq!(judge("msg_2", at, GOOD, BODY, now), Ok(false));
         assert_eq!(judge(id, "1614265331", GOOD, BODY, now), Ok(false));
-        for bad in ["", "v1,", "v1,!", "v2,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", "g0hM9SsE"] {
+        for bad in
+            ["", "v1,", "v1,!", "v2,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", "g0hM9SsE"]
+        {
             assert_eq!(judge(id, at, bad, BODY, now), Ok(false), "{bad}");
         }
-        for (id, at, now) in
-            [(id, at, now + 301), (id, at, now - 301), (id, "soon", now), ("a b", at, now), ("", at, now)]
-        {
+        for (id, at, now) in [
+            (id, at, now + 301),
+            (id, at, now - 301),
+            (id, "soon", now),
+            ("a b", at, now),
+            ("", at, now),
+        ] {
             assert!(judge(id, at, GOOD, BODY, now).is_err(), "{id} {at} {now}");
         }
     }

@@ -83,10 +83,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         tools::cluster()?;
     }
     say("building with all optimizations; the first time takes some minutes …");
-    let programs = ["gateway", "contact-worker", "deployer", "direct"].map(|name| ["--package", name]);
+    let programs =
+        ["gateway", "contact-worker", "deployer", "direct"].map(|name| ["--package", name]);
     show(command(
         "cargo",
-        ["build", "--release", "--locked", "--quiet"].into_iter().chain(programs.into_iter().flatten()),
+        ["build", "--release", "--locked", "--quiet"]
+            .into_iter()
+            .chain(programs.into_iter().flatten()),
     ))?;
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime.block_on(async {
@@ -99,7 +102,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     let text = format!("{}\n{}", report.text(), machine::description()?);
     say(&format!("\n{text}"));
-    let path = testbed::workspace_folder().join("bench/results").join(format!("{}.md", args.what.name()));
+    let path =
+        testbed::workspace_folder().join("bench/results").join(format!("{}.md", args.what.name()));
     std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
     std::fs::write(&path, text)?;
     say(&format!("kept in {}", path.display()));

@@ -30,10 +30,12 @@ const ARGOCD_LDFLAGS: &str = "-s -w -X github.com/argoproj/argo-cd/v3/common.ver
 const KUSTOMIZE_LDFLAGS: &str = "-s -w -X sigs.k8s.io/kustomize/api/provenance.version=v5.8.1";
 
 /// Without this, it does not know its version.
-const JAEGER_LDFLAGS: &str = "-s -w -X github.com/jaegertracing/jaeger/internal/version.latestVersion=v1.76.0";
+const JAEGER_LDFLAGS: &str =
+    "-s -w -X github.com/jaegertracing/jaeger/internal/version.latestVersion=v1.76.0";
 
 /// Without this, it does not know its version.
-const REGISTRY_LDFLAGS: &str = "-s -w -X github.com/distribution/distribution/v3/version.version=v3.0.0";
+const REGISTRY_LDFLAGS: &str =
+    "-s -w -X github.com/distribution/distribution/v3/version.version=v3.0.0";
 
 /// Without this, they do not know their versions.
 const NATS_LDFLAGS: [&str; 2] = [
@@ -53,8 +55,10 @@ pub(crate) fn install_cluster(tools: &[Tool], folder: &Path) -> anyhow::Result<(
 pub(crate) fn install_argocd(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("ArgoCD: building; the first time takes some minutes …");
     install("argocd", &[ARGOCD_LDFLAGS], tools, folder).context("ArgoCD was not built")?;
-    let mut list = command("go", ["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-cd/v3"]);
-    list.current_dir(testbed::workspace_folder().join("tools/argocd")).env("GOFLAGS", "-mod=readonly");
+    let mut list =
+        command("go", ["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-cd/v3"]);
+    list.current_dir(testbed::workspace_folder().join("tools/argocd"))
+        .env("GOFLAGS", "-mod=readonly");
     let module = output(list)?;
     let crds = folder.join("argocd-crds");
     fs::create_dir_all(&crds)?;
@@ -74,7 +78,8 @@ pub(crate) fn install_kustomize(tools: &[Tool], folder: &Path) -> anyhow::Result
 /// Builds the command line of NATS, and the exporter that stands beside each server.
 pub(crate) fn install_nats(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("NATS' command line and exporter: building …");
-    install("nats", &NATS_LDFLAGS, tools, folder).context("NATS' command line and exporter were not built")
+    install("nats", &NATS_LDFLAGS, tools, folder)
+        .context("NATS' command line and exporter were not built")
 }
 
 /// Builds Jaeger.
@@ -86,11 +91,15 @@ pub(crate) fn install_jaeger(tools: &[Tool], folder: &Path) -> anyhow::Result<()
 /// Builds an image registry.
 pub(crate) fn install_registry(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
     say("image registry: building; the first time takes some minutes …");
-    install("registry", &[REGISTRY_LDFLAGS], tools, folder).context("the image registry was not built")
+    install("registry", &[REGISTRY_LDFLAGS], tools, folder)
+        .context("the image registry was not built")
 }
 
 fn install(module: &str, ldflags: &[&str], tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
-    ensure!(on_path("go").is_some(), "Go 1.26 or newer has to be on the PATH, to build what comes as source");
+    ensure!(
+        on_path("go").is_some(),
+        "Go 1.26 or newer has to be on the PATH, to build what comes as source"
+    );
     let work = folder.join(".go");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work)?;
@@ -106,10 +115,13 @@ fn install(module: &str, ldflags: &[&str], tools: &[Tool], folder: &Path) -> any
 
 fn build(module: &str, ldflags: &[&str], work: &Path) -> anyhow::Result<()> {
     let mut go = Command::new("go");
-    go.args(["install", "-v", "-trimpath"]).args(ldflags.iter().flat_map(|flags| ["-ldflags", flags])).arg("tool");
+    go.args(["install", "-v", "-trimpath"])
+        .args(ldflags.iter().flat_map(|flags| ["-ldflags", flags]))
+        .arg("tool");
     go.current_dir(testbed::workspace_folder().join("tools").join(module));
     go.env("GOBIN", work.canonicalize()?).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-    let mut child = go.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().context("cannot run go")?;
+    let mut child =
+        go.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().context("cannot run go")?;
     let stderr = child.stderr.take().context("go says nothing")?;
 
     // With -v, Go names each package as it compiles it, and says what is wrong in other words.

@@ -23,8 +23,10 @@ pub(crate) fn install(name: &str, folder: &Path) -> anyhow::Result<()> {
 
     let pins = workspace_folder().join("tools").join(name);
     let packages = format!("{name}-packages");
-    let (place, work, program) = (folder.join(&packages), folder.join(format!(".{packages}")), folder.join(name));
-    let same = |installed: Vec<u8>| fs::read(pins.join(LOCK)).is_ok_and(|wanted| wanted == installed);
+    let (place, work, program) =
+        (folder.join(&packages), folder.join(format!(".{packages}")), folder.join(name));
+    let same =
+        |installed: Vec<u8>| fs::read(pins.join(LOCK)).is_ok_and(|wanted| wanted == installed);
     if program.is_file() && fs::read(place.join(LOCK)).is_ok_and(same) {
         return Ok(());
     }
@@ -36,11 +38,13 @@ pub(crate) fn install(name: &str, folder: &Path) -> anyhow::Result<()> {
     }
     let mut npm = command(&folder.join("node").to_string_lossy(), [folder.join(NPM)]);
     // The optional ones are compiled, for clouds and keychains.
-    npm.args(["ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"]).current_dir(&work);
+    npm.args(["ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"])
+        .current_dir(&work);
     npm.env("PATH", path_with(&[folder.to_owned()]));
     output(npm).context("npm's registry has to be reached; run it again then")?;
     let _ = fs::remove_dir_all(&place);
-    fs::rename(&work, &place).with_context(|| format!("cannot put {} into place", place.display()))?;
+    fs::rename(&work, &place)
+        .with_context(|| format!("cannot put {} into place", place.display()))?;
     link(&Path::new(&packages).join("node_modules/.bin").join(name), &program)
 }
 

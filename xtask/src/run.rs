@@ -21,7 +21,10 @@ pub(crate) fn complain(line: &str) {
 }
 
 /// A command in the project's folder.
-pub(crate) fn command<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> Command {
+pub(crate) fn command<A: AsRef<OsStr>>(
+    program: &str,
+    args: impl IntoIterator<Item = A>,
+) -> Command {
     let mut command = Command::new(program);
     command.args(args).current_dir(testbed::workspace_folder());
     command
@@ -38,7 +41,8 @@ pub(crate) fn show(mut command: Command) -> anyhow::Result<()> {
 /// Runs a command to its end and gives what it printed; its complaints become the error.
 pub(crate) fn output(mut command: Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
     let complaints = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{name} failed with {}: {}", output.status, complaints.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

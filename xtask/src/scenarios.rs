@@ -25,7 +25,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let document = testbed::workspace_folder().join("docs/rollout-scenarios.md");
     for round in 1..=args.rounds {
         let started = Instant::now();
-        let mut test = command("cargo", ["test", "--locked", "--quiet", "-p", "e2e", "--test", "scenarios"]);
+        let mut test =
+            command("cargo", ["test", "--locked", "--quiet", "-p", "e2e", "--test", "scenarios"]);
         match &args.filter {
             Some(filter) => test.args(["--", filter]),
             None => test.env("SCENARIOS_FILE", &document),

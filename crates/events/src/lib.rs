@@ -23,10 +23,14 @@ pub use image::{BuildTag, Digest, ImageReference, InvalidImage, InvalidTag};
 pub use names::{InvalidName, JobName, TargetName};
 pub use rollouts::{Diagnosis, PodDiagnosis, Progress, Rollback, RolloutChanged, RolloutState};
 pub use streams::{
-    ALL_STREAMS, CONTACTS, Consumer, DEAD_LETTERS, DEPLOYS, Discard, IDEMPOTENCY, PIPELINE, ROLLOUTS, Retention,
-    Stream, TARGETS, contact_worker_consumer, dead_letter_subject, executor_consumer, planner_consumer,
+    ALL_STREAMS, CONTACTS, Consumer, DEAD_LETTERS, DEPLOYS, Discard, IDEMPOTENCY, PIPELINE,
+    ROLLOUTS, Retention, Stream, TARGETS, contact_worker_consumer, dead_letter_subject,
+    executor_consumer, planner_consumer,
 };
-pub use targets::{ClockTime, Day, Freeze, FreezeWindow, InvalidClockTime, TargetChange, TargetChanged, TargetState};
+pub use targets::{
+    ClockTime, Day, Freeze, FreezeWindow, InvalidClockTime, TargetChange, TargetChanged,
+    TargetState,
+};
 pub use version::V1;
 
 use serde::{Serialize, de::DeserializeOwned};

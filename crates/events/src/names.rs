@@ -8,10 +8,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// A target's name is not a DNS label.
-    #[error("a target's name has 1 to 63 of a-z, 0-9 and '-', and starts and ends with a letter or digit")]
+    #[error(
+        "a target's name has 1 to 63 of a-z, 0-9 and '-', and starts and ends with a letter or digit"
+    )]
     Target,
     /// A job's name is empty, too long, or holds control characters.
-    #[error("a job's name has 1 to {} characters, and no control characters", JobName::MAX_CHARACTERS)]
+    #[error(
+        "a job's name has 1 to {} characters, and no control characters",
+        JobName::MAX_CHARACTERS
+    )]
     Job,
 }
 

@@ -54,8 +54,13 @@ impl RolloutState {
         match before {
             before if before.is_terminal() => false,
             Self::Accepted => !matches!(self, Self::Accepted | Self::RolledBack),
-            Self::RollingBack => matches!(self, Self::RollingBack | Self::RolledBack | Self::Failed | Self::Reverted),
-            _ => !matches!(self, Self::Accepted | Self::Rejected | Self::Superseded | Self::RolledBack),
+            Self::RollingBack => {
+                matches!(self, Self::RollingBack | Self::RolledBack | Self::Failed | Self::Reverted)
+            }
+            _ => !matches!(
+                self,
+                Self::Accepted | Self::Rejected | Self::Superseded | Self::RolledBack
+            ),
         }
     }
 
@@ -262,13 +267,22 @@ impl RolloutChanged {
 
     /// Whether the version was set and failed: it is not set again before a person forces it.
     pub fn quarantines(&self) -> bool {
-        matches!(self.state, RolloutState::Failed | RolloutState::RolledBack) && self.generation.is_some()
+        matches!(self.state, RolloutState::Failed | RolloutState::RolledBack)
+            && self.generation.is_some()
     }
 
     /// The change that follows this one: the same rollout in another state.
     #[must_use]
     pub fn next(&self, state: RolloutState, at: DateTime<Utc>) -> Self {
-        Self { step: self.step + 1, state, at, detail: None, build: None, planned: None, ..self.clone() }
+        Self {
+            step: self.step + 1,
+            state,
+            at,
+            detail: None,
+            build: None,
+            planned: None,
+            ..self.clone()
+        }
     }
 }
 

@@ -37,7 +37,8 @@ pub enum Day {
 
 impl Day {
     /// The days in the order of ISO 8601.
-    pub const ALL: [Self; 7] = [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
+    pub const ALL: [Self; 7] =
+        [Self::Mon, Self::Tue, Self::Wed, Self::Thu, Self::Fri, Self::Sat, Self::Sun];
 }
 
 /// A time of day, to the minute: `00:00` to `24:00`.
@@ -208,11 +209,15 @@ mod tests {
 
     #[test]
     fn a_time_of_day_has_two_digits_and_two() {
-        for (text, parts) in [("00:00", (0, 0)), ("09:05", (9, 5)), ("23:59", (23, 59)), ("24:00", (24, 0))] {
+        for (text, parts) in
+            [("00:00", (0, 0)), ("09:05", (9, 5)), ("23:59", (23, 59)), ("24:00", (24, 0))]
+        {
             let time: ClockTime = text.parse().unwrap();
             assert_eq!((time.parts(), time.to_string()), (parts, text.to_owned()));
         }
-        for bad in ["", "9:00", "24:01", "12:60", "12", "12:0", "-1:00", "+1:00", "aa:bb", "12:00:00"] {
+        for bad in
+            ["", "9:00", "24:01", "12:60", "12", "12:0", "-1:00", "+1:00", "aa:bb", "12:00:00"]
+        {
             assert_eq!(bad.parse::<ClockTime>(), Err(InvalidClockTime), "{bad}");
         }
     }

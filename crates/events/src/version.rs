@@ -16,7 +16,9 @@ impl<'de> Deserialize<'de> for V1 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u64::deserialize(deserializer)? {
             1 => Ok(Self),
-            other => Err(D::Error::custom(format_args!("payload version {other} is not known, only 1 is"))),
+            other => Err(D::Error::custom(format_args!(
+                "payload version {other} is not known, only 1 is"
+            ))),
         }
     }
 }

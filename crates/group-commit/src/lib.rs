@@ -82,7 +82,10 @@ impl<L: Log> GroupCommit<L> {
         // Bounded by the places.
         let (queue, waiting) = mpsc::unbounded_channel();
         tokio::spawn(run(Arc::new(log), limits, waiting));
-        Self { queue, places: Arc::new(Semaphore::new(limits.in_progress.clamp(1, Semaphore::MAX_PERMITS))) }
+        Self {
+            queue,
+            places: Arc::new(Semaphore::new(limits.in_progress.clamp(1, Semaphore::MAX_PERMITS))),
+        }
     }
 
     /// Stores a message and waits for its outcome. A caller that stops waiting changes nothing: the message is stored all
@@ -99,7 +102,11 @@ impl<L: Log> GroupCommit<L> {
     }
 }
 
-async fn run<L: Log>(log: Arc<L>, limits: Limits, mut waiting: mpsc::UnboundedReceiver<Waiting<L>>) {
+async fn run<L: Log>(
+    log: Arc<L>,
+    limits: Limits,
+    mut waiting: mpsc::UnboundedReceiver<Waiting<L>>,
+) {
     let in_flight = Arc::new(Semaphore::new(limits.commits_in_flight.max(1)));
     let mut left_over = None;
     loop {

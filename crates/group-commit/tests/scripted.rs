@@ -43,11 +43,15 @@ impl Log for Scripted {
         self.groups.lock().unwrap().push(group.clone());
         self.go.acquire().await.unwrap().forget();
         assert!(!group.contains(&666), "the test wants a panic");
-        group.into_iter().map(|message| if message % 2 == 0 { Ok(message) } else { Err("odd".to_owned()) }).collect()
+        group
+            .into_iter()
+            .map(|message| if message % 2 == 0 { Ok(message) } else { Err("odd".to_owned()) })
+            .collect()
     }
 }
 
-const LIMITS: Limits = Limits { group_messages: 4, group_bytes: 1_000, commits_in_flight: 1, in_progress: 100 };
+const LIMITS: Limits =
+    Limits { group_messages: 4, group_bytes: 1_000, commits_in_flight: 1, in_progress: 100 };
 
 type Submitted = tokio::task::JoinHandle<Result<Result<u32, String>, NotTaken>>;
 
@@ -57,7 +61,11 @@ fn submit(commits: &GroupCommit<Scripted>, message: u32) -> Submitted {
 }
 
 /// Submits one message and waits until its commit has begun, then some more that have to wait.
-async fn one_and_then(commits: &GroupCommit<Scripted>, log: &Scripted, more: &[u32]) -> Vec<Submitted> {
+async fn one_and_then(
+    commits: &GroupCommit<Scripted>,
+    log: &Scripted,
+    more: &[u32],
+) -> Vec<Submitted> {
     let mut submitted = vec![submit(commits, 0)];
     log.begun(1).await;
     for message in more {

@@ -35,7 +35,11 @@ pub fn open_window(windows: &[FreezeWindow], now: DateTime<Utc>) -> Option<OpenW
         }
     }
     let local = end.to_zoned(TimeZone::get(&open.zone).ok()?).strftime("%a %H:%M").to_string();
-    Some(OpenWindow { until: DateTime::from_timestamp(end.as_second(), 0)?, local, zone: open.zone.clone() })
+    Some(OpenWindow {
+        until: DateTime::from_timestamp(end.as_second(), 0)?,
+        local,
+        zone: open.zone.clone(),
+    })
 }
 
 /// When this window ends, if `now` is in it. It began on the day of `now`, or on the day before.
@@ -99,7 +103,10 @@ mod tests {
         ] {
             assert_eq!(end(&windows, now).as_deref(), expected, "{now}");
         }
-        assert_eq!(end(&[window(&[Day::Fri], "16:00", "18:30", "Nowhere/At_All")], "2026-11-27T15:00:00Z"), None);
+        assert_eq!(
+            end(&[window(&[Day::Fri], "16:00", "18:30", "Nowhere/At_All")], "2026-11-27T15:00:00Z"),
+            None
+        );
         assert!(is_zone("Europe/Berlin") && is_zone("UTC") && !is_zone("Nowhere/At_All"));
     }
 
@@ -110,7 +117,10 @@ mod tests {
         assert_eq!(end(&windows, "2026-11-28T05:59:00Z").as_deref(), Some("2026-11-28T06:00:00Z"));
         assert_eq!(end(&windows, "2026-11-27T05:00:00Z"), None);
         let whole_day = [window(&[Day::Sun], "09:00", "09:00", "UTC")];
-        assert_eq!(end(&whole_day, "2026-11-30T08:59:00Z").as_deref(), Some("2026-11-30T09:00:00Z"));
+        assert_eq!(
+            end(&whole_day, "2026-11-30T08:59:00Z").as_deref(),
+            Some("2026-11-30T09:00:00Z")
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What to do with a build: accept or reject it, target by target, with a reason.
 
-use events::{BuildFinished, BuildStatus, BuildTag, FreezeWindow, ImageReference, InvalidTag, TargetName, TargetState};
+use events::{
+    BuildFinished, BuildStatus, BuildTag, FreezeWindow, ImageReference, InvalidTag, TargetName,
+    TargetState,
+};
 
 /// What a target takes, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,23 +56,30 @@ pub fn plan(
     targets: &[Policy],
     objection: impl Fn(&Policy, &str) -> Option<String>,
 ) -> Vec<Decision> {
-    let reject =
-        |target: Option<TargetName>, reason: String| Decision { target, verdict: Judgement::Reject { reason } };
+    let reject = |target: Option<TargetName>, reason: String| Decision {
+        target,
+        verdict: Judgement::Reject { reason },
+    };
     let image: ImageReference = match build.image.parse() {
         Ok(image) => image,
-        Err(error) => return vec![reject(None, format!("the image {} cannot be read: {error}", build.image))],
+        Err(error) => {
+            return vec![reject(None, format!("the image {} cannot be read: {error}", build.image))];
+        }
     };
     let chosen = |target: &&Policy| build.target.as_ref().is_none_or(|name| *name == target.name);
-    let takers: Vec<_> = targets.iter().filter(|target| target.image.same_repository(&image)).filter(chosen).collect();
+    let takers: Vec<_> = targets
+        .iter()
+        .filter(|target| target.image.same_repository(&image))
+        .filter(chosen)
+        .collect();
     if takers.is_empty() {
         return vec![reject(None, nobody(build, &image, targets))];
     }
     let verdict = judge(build, &image);
     let decide = |target: &&Policy| {
         let verdict = match &verdict {
-            Judgement::Accept { image } => {
-                objection(target, image).map_or_else(|| verdict.clone(), |reason| Judgement::Reject { reason })
-            }
+            Judgement::Accept { image } => objection(target, image)
+                .map_or_else(|| verdict.clone(), |reason| Judgement::Reject { reason }),
             Judgement::Reject { .. } => verdict.clone(),
         };
         Decision { target: Some(target.name.clone()), verdict }
@@ -85,7 +95,11 @@ fn nobody(build: &BuildFinished, image: &ImageReference, targets: &[Policy]) -> 
     let mut known: Vec<_> = targets.iter().map(|target| target.image.name()).collect();
     known.sort();
     known.dedup();
-    format!("no target takes images of {}; there are targets for {}", image.name(), known.join(", "))
+    format!(
+        "no target takes images of {}; there are targets for {}",
+        image.name(),
+        known.join(", ")
+    )
 }
 
 /// What holds for every target alike.
@@ -95,8 +109,12 @@ fn judge(build: &BuildFinished, image: &ImageReference) -> Judgement {
         return reject(format!("the build ended with {}: only success is deployed", build.status));
     }
     match image.tag().map(str::parse::<BuildTag>) {
-        None => return reject("the image has no tag: only one like v42-abc1234 is deployed".to_owned()),
-        Some(Err(error @ (InvalidTag::Latest | InvalidTag::Form))) => return reject(error.to_string()),
+        None => {
+            return reject("the image has no tag: only one like v42-abc1234 is deployed".to_owned());
+        }
+        Some(Err(error @ (InvalidTag::Latest | InvalidTag::Form))) => {
+            return reject(error.to_string());
+        }
         Some(Ok(_)) => {}
     }
     match (&build.digest, image.digest()) {
@@ -146,7 +164,8 @@ mod tests {
     /// Each decision in words.
     fn said(build: &BuildFinished) -> Vec<String> {
         let words = |decision: Decision| {
-            let target = decision.target.map_or_else(|| "-".to_owned(), |target| target.to_string());
+            let target =
+                decision.target.map_or_else(|| "-".to_owned(), |target| target.to_string());
             match decision.verdict {
                 Judgement::Accept { image } => format!("{target} accepts {image}"),
                 Judgement::Reject { reason } => format!("{target} rejects: {reason}"),
@@ -160,21 +179,33 @@ mod tests {
 
     #[test]
     fn one_target_may_object() {
-        assert_eq!(said(&build("a/b:v1-abcd")), ["one accepts a/b:v1-abcd", "two rejects: too old"]);
+        assert_eq!(
+            said(&build("a/b:v1-abcd")),
+            ["one accepts a/b:v1-abcd", "two rejects: too old"]
+        );
     }
 
     #[test]
     fn a_build_may_be_for_one_target_alone() {
-        let only = |name: &str| BuildFinished { target: Some(name.parse().unwrap()), ..build("a/b:v2-abcd") };
+        let only = |name: &str| BuildFinished {
+            target: Some(name.parse().unwrap()),
+            ..build("a/b:v2-abcd")
+        };
         assert_eq!(said(&only("two")), ["two accepts a/b:v2-abcd"]);
-        assert_eq!(said(&only("other")), ["- rejects: there is no target other that takes images of docker.io/a/b"]);
+        assert_eq!(
+            said(&only("other")),
+            ["- rejects: there is no target other that takes images of docker.io/a/b"]
+        );
     }
 
     #[test]
     fn every_target_of_the_repository_gets_the_image_as_it_was_posted() {
         assert_eq!(
             said(&build("index.docker.io/a/b:v42-abc1234")),
-            ["one accepts index.docker.io/a/b:v42-abc1234", "two accepts index.docker.io/a/b:v42-abc1234"]
+            [
+                "one accepts index.docker.io/a/b:v42-abc1234",
+                "two accepts index.docker.io/a/b:v42-abc1234"
+            ]
         );
         assert_eq!(said(&build("ghcr.io/x/y:v1-abcd")), ["other accepts ghcr.io/x/y:v1-abcd"]);
     }
@@ -182,11 +213,15 @@ mod tests {
     #[test]
     fn a_digest_pins_the_image() {
         let digest = format!("sha256:{}", "0a".repeat(32));
-        let pinned = BuildFinished { digest: Some(digest.parse().unwrap()), ..build("ghcr.io/x/y:v1-abcd") };
+        let pinned =
+            BuildFinished { digest: Some(digest.parse().unwrap()), ..build("ghcr.io/x/y:v1-abcd") };
         assert_eq!(said(&pinned), [format!("other accepts ghcr.io/x/y:v1-abcd@{digest}")]);
         let twice = BuildFinished { image: format!("{}@{digest}", pinned.image), ..pinned.clone() };
         assert_eq!(said(&twice), said(&pinned));
-        let another = BuildFinished { image: format!("ghcr.io/x/y:v1-abcd@sha256:{}", "0b".repeat(32)), ..pinned };
+        let another = BuildFinished {
+            image: format!("ghcr.io/x/y:v1-abcd@sha256:{}", "0b".repeat(32)),
+            ..pinned
+        };
         assert!(said(&another)[0].starts_with("other rejects: the image names the digest"));
     }
 

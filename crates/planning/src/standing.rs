@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use events::{
-    BuildId, BuildTag, Freeze, FreezeWindow, ImageReference, RolloutChanged, RolloutState, TargetChange, TargetChanged,
-    TargetName, TargetState,
+    BuildId, BuildTag, Freeze, FreezeWindow, ImageReference, RolloutChanged, RolloutState,
+    TargetChange, TargetChanged, TargetName, TargetState,
 };
 
 use crate::freeze::open_window;
@@ -140,9 +140,14 @@ impl Standing {
     fn freeze_objection(&self, windows: &[FreezeWindow], now: DateTime<Utc>) -> Option<String> {
         let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
         if let Some(freeze) = self.frozen(now) {
-            let until =
-                freeze.until.map_or_else(|| "until somebody resumes it".to_owned(), |at| format!("until {}", time(at)));
-            return Some(format!("the target is frozen by {} {until}: {}", freeze.by, freeze.reason));
+            let until = freeze.until.map_or_else(
+                || "until somebody resumes it".to_owned(),
+                |at| format!("until {}", time(at)),
+            );
+            return Some(format!(
+                "the target is frozen by {} {until}: {}",
+                freeze.by, freeze.reason
+            ));
         }
         let open = open_window(windows, now)?;
         Some(format!("the target is frozen until {}, as each week at this time", time(open.until)))
@@ -154,7 +159,8 @@ impl Rollouts {
         if change.state.is_terminal() {
             self.open.remove(&change.build_id);
         } else {
-            let begun = self.open.get(&change.build_id).filter(|open| open.state != RolloutState::Accepted);
+            let begun =
+                self.open.get(&change.build_id).filter(|open| open.state != RolloutState::Accepted);
             let since = begun.map_or(change.at, |open| open.since);
             let open = Open { state: change.state, image: change.image.clone(), since };
             self.open.insert(change.build_id, open);
@@ -193,8 +199,9 @@ impl Rollouts {
             return Some(format!("the build is older than what runs: {running}"));
         }
         let waiting = self.open.iter().filter(|(build, _)| **build != question.build);
-        let newer =
-            waiting.map(|(_, open)| &open.image).find(|other| number_of(other).is_some_and(|newer| newer > number));
+        let newer = waiting
+            .map(|(_, open)| &open.image)
+            .find(|other| number_of(other).is_some_and(|newer| newer > number));
         newer.map(|newer| format!("the build is older than one that is about to run: {newer}"))
     }
 
@@ -209,8 +216,13 @@ impl Rollouts {
         self.first_other(self.good.iter().rev().map(String::as_str), running)
     }
 
-    fn first_other<'a>(&self, mut candidates: impl Iterator<Item = &'a str>, left: &str) -> Option<String> {
-        let bad = |image: &str| self.quarantined.iter().any(|(failed, _)| *failed == version_of(image));
+    fn first_other<'a>(
+        &self,
+        mut candidates: impl Iterator<Item = &'a str>,
+        left: &str,
+    ) -> Option<String> {
+        let bad =
+            |image: &str| self.quarantined.iter().any(|(failed, _)| *failed == version_of(image));
         let left = version_of(left);
         candidates.find(|image| version_of(image) != left && !bad(image)).map(str::to_owned)
     }

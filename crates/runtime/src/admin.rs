@@ -43,7 +43,9 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     let mut report = admin.readiness.report();
     if admin.shutdown.has_begun() {
         report.ready = false;
-        report.dependencies.insert("process".into(), Status { ready: false, detail: "shutting down".into() });
+        report
+            .dependencies
+            .insert("process".into(), Status { ready: false, detail: "shutting down".into() });
     }
     let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()

@@ -61,7 +61,13 @@ pub struct Nats {
     pub urls: NatsUrls,
 
     /// NATS user
-    #[arg(long = "nats-user", env = "NATS_USER", global = true, requires = "password_file", value_name = "NAME")]
+    #[arg(
+        long = "nats-user",
+        env = "NATS_USER",
+        global = true,
+        requires = "password_file",
+        value_name = "NAME"
+    )]
     pub user: Option<String>,
 
     /// File with the NATS user's password
@@ -113,13 +119,18 @@ pub struct NatsUrls(pub Vec<async_nats::ServerAddr>);
 /// URLs may hold a password: only hosts are shown.
 impl fmt::Debug for NatsUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|addr| (addr.host().to_owned(), addr.port()))).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|addr| (addr.host().to_owned(), addr.port())))
+            .finish()
     }
 }
 
 impl fmt::Debug for Nats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nats").field("urls", &self.urls).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Nats")
+            .field("urls", &self.urls)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +147,10 @@ impl ConfigError {
     }
 
     /// Says it on stderr, and gives the exit status.
-    #[expect(clippy::print_stderr, reason = "before there is a logger, and what the contract asks for")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "before there is a logger, and what the contract asks for"
+    )]
     pub fn report(&self) -> ExitCode {
         eprintln!("{}", self.0);
         ExitCode::from(EXIT_CONFIG)
@@ -150,7 +164,9 @@ impl ConfigError {
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     match C::try_parse() {
         Ok(config) => Ok(config),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
             // Nothing can be done if even that cannot be written.
             let _ = error.print();
             Err(ExitCode::SUCCESS)
@@ -160,7 +176,9 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
 }
 
 /// Reads arguments as [`parse`] does, for tests.
-pub fn parse_from<C: Parser>(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<C, ConfigError> {
+pub fn parse_from<C: Parser>(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<C, ConfigError> {
     C::try_parse_from(args).map_err(|error| one_line::<C>(&error))
 }
 
@@ -174,7 +192,8 @@ fn one_line<C: CommandFactory>(error: &clap::Error) -> ConfigError {
     let name = variables::<C>(&text(ContextKind::InvalidArg));
     match error.kind() {
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map_or_else(|| "wrong value".to_owned(), ToString::to_string);
+            let why = std::error::Error::source(error)
+                .map_or_else(|| "wrong value".to_owned(), ToString::to_string);
             ConfigError::new(&name, why)
         }
         ErrorKind::InvalidValue => {
@@ -201,20 +220,25 @@ fn variables<C: CommandFactory>(args: &[String]) -> String {
     let name = |arg: &String| {
         let flag = arg.split_whitespace().next().unwrap_or_default().trim_start_matches("--");
         let found = command.get_arguments().find(|a| a.get_long() == Some(flag));
-        found.and_then(|a| a.get_env()).map_or_else(|| arg.clone(), |env| env.to_string_lossy().into_owned())
+        found
+            .and_then(|a| a.get_env())
+            .map_or_else(|| arg.clone(), |env| env.to_string_lossy().into_owned())
     };
     args.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads a duration such as `500ms`, `30s` or `10m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("'{text}' is not a duration, write a number and a unit, such as 500ms, 30s or 10m"))
+    humantime::parse_duration(text).map_err(|_| {
+        format!("'{text}' is not a duration, write a number and a unit, such as 500ms, 30s or 10m")
+    })
 }
 
 /// Reads an address to listen on.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("'{text}' is not an address, write IP:PORT, such as 0.0.0.0:8080 or [::]:8080"))
+    text.parse().map_err(|_| {
+        format!("'{text}' is not an address, write IP:PORT, such as 0.0.0.0:8080 or [::]:8080")
+    })
 }
 
 fn nats_urls(text: &str) -> Result<NatsUrls, String> {
@@ -223,33 +247,48 @@ fn nats_urls(text: &str) -> Result<NatsUrls, String> {
         let address = url.trim().parse::<async_nats::ServerAddr>().ok()?;
         let inner = address.clone().into_inner();
         let known = ["nats", "tls"].contains(&inner.scheme()) && matches!(inner.path(), "" | "/");
-        let host = !address.host().is_empty() && !address.host().contains(|c: char| c.is_whitespace() || c == '%');
+        let host = !address.host().is_empty()
+            && !address.host().contains(|c: char| c.is_whitespace() || c == '%');
         (known && host).then_some(address)
     };
     let urls = text.split(',').map(parse).collect::<Option<Vec<_>>>();
-    urls.map(NatsUrls).ok_or_else(|| "not a list of NATS servers, write nats://HOST:PORT,nats://HOST:PORT".to_owned())
+    urls.map(NatsUrls).ok_or_else(|| {
+        "not a list of NATS servers, write nats://HOST:PORT,nats://HOST:PORT".to_owned()
+    })
 }
 
 fn subject(text: &str) -> Result<String, String> {
-    let token = |token: &str| !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !"*>".contains(c));
+    let token = |token: &str| {
+        !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic() && !"*>".contains(c))
+    };
     if text.split('.').all(token) {
         Ok(text.to_owned())
     } else {
-        Err(format!("'{text}' is not a subject, write words with dots between them, such as $JS.API or BUS.API"))
+        Err(format!(
+            "'{text}' is not a subject, write words with dots between them, such as $JS.API or BUS.API"
+        ))
     }
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(format!("'{text}' is not a filter, write a level such as info, or warn,gateway=debug")),
+        Err(_) => Err(format!(
+            "'{text}' is not a filter, write a level such as info, or warn,gateway=debug"
+        )),
     }
 }
 
 fn otlp_endpoint(text: &str) -> Result<String, String> {
     // Without a scheme the exporter would mean TLS, and fail without a word.
-    let known = ["http://", "https://"].iter().any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
-    if known { Ok(text.to_owned()) } else { Err(format!("'{text}' is not a URL, write http://HOST:4317")) }
+    let known = ["http://", "https://"]
+        .iter()
+        .any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));
+    if known {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("'{text}' is not a URL, write http://HOST:4317"))
+    }
 }
 
 #[cfg(test)]
@@ -280,9 +319,15 @@ mod tests {
             (["--admin-addr", "9090"], "ADMIN_ADDR: '9090' is not an address, write IP:PORT"),
             (["--log-format", "xml"], "LOG_FORMAT: 'xml' is not allowed, write text or json"),
             (["--log", "a=b=c"], "RUST_LOG: 'a=b=c' is not a filter"),
-            (["--otlp-endpoint", "jaeger:4317"], "OTEL_EXPORTER_OTLP_ENDPOINT: 'jaeger:4317' is not a URL"),
+            (
+                ["--otlp-endpoint", "jaeger:4317"],
+                "OTEL_EXPORTER_OTLP_ENDPOINT: 'jaeger:4317' is not a URL",
+            ),
             (["--nats-user", "x"], "NATS_PASSWORD_FILE: required"),
-            (["--nats-api-prefix", "BUS.>"], "NATS_API_PREFIX: 'BUS.>' is not a subject, write words with dots"),
+            (
+                ["--nats-api-prefix", "BUS.>"],
+                "NATS_API_PREFIX: 'BUS.>' is not a subject, write words with dots",
+            ),
         ] {
             let found = error(&args);
             assert!(found.starts_with(expected) && !found.contains('\n'), "{found}");
@@ -293,19 +338,39 @@ mod tests {
     fn a_password_in_a_url_is_not_repeated() {
         let found = error(&["--nats-url", "nats://me:hunter2@host:port"]);
         assert!(found.starts_with("NATS_URL: ") && !found.contains("hunter2"), "{found}");
-        let cli = parse_from::<Cli>(["test", "--tokens-file", "t", "--nats-url", "nats://me:hunter2@host:1"]).unwrap();
+        let cli = parse_from::<Cli>([
+            "test",
+            "--tokens-file",
+            "t",
+            "--nats-url",
+            "nats://me:hunter2@host:1",
+        ])
+        .unwrap();
         assert!(!format!("{cli:?}").contains("hunter2"), "{cli:?}");
         assert_eq!(cli.tokens_file, PathBuf::from("t"));
     }
 
     #[test]
     fn only_addresses_of_nats_servers_are_taken() {
-        for good in
-            ["nats://a:4222", "a:4222", "a", "tls://a.example:4222", "nats://a:1, nats://b:2", "nats://[::1]:4222"]
-        {
+        for good in [
+            "nats://a:4222",
+            "a:4222",
+            "a",
+            "tls://a.example:4222",
+            "nats://a:1, nats://b:2",
+            "nats://[::1]:4222",
+        ] {
             assert!(nats_urls(good).is_ok(), "{good}");
         }
-        for bad in ["", "http://a", "http//x y", "nats://", "nats://a:port", "nats://a/path", "nats://a:1,,"] {
+        for bad in [
+            "",
+            "http://a",
+            "http//x y",
+            "nats://",
+            "nats://a:port",
+            "nats://a/path",
+            "nats://a:1,,",
+        ] {
             assert!(nats_urls(bad).is_err(), "{bad}");
         }
     }

@@ -13,7 +13,10 @@ use crate::readiness::Readiness;
 /// # Panics
 /// When a metric of that name is there already, which is a mistake in the code, and shows at every start.
 #[expect(clippy::expect_used, reason = "names are constants: a clash shows at every start")]
-pub fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+pub fn register<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> M {
     let metric = metric.expect("a metric's name, labels and buckets are valid");
     registry.register(Box::new(metric.clone())).expect("a metric's name is registered once");
     metric
@@ -22,10 +25,12 @@ pub fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: pro
 /// A registry that holds `build_info` and `process_*`.
 pub fn registry() -> Registry {
     let registry = Registry::new();
-    let info = Opts::new("build_info", "The version that runs; always 1").const_label("version", crate::VERSION);
+    let info = Opts::new("build_info", "The version that runs; always 1")
+        .const_label("version", crate::VERSION);
     register(&registry, IntGauge::with_opts(info)).set(1);
     // Fails only where there is no /proc.
-    let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+    let _ =
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
     registry
 }
 
@@ -50,24 +55,38 @@ impl ConsumerMetrics {
     /// Adds them to a registry. What it consumes gives the counter of dead letters its name: `contacts_dead_lettered_total`.
     pub fn new(registry: &Registry, what: &str) -> Self {
         let labels = &["stream", "consumer"];
-        let pending = Opts::new("consumer_pending", "Messages that wait for the consumer or are in process");
+        let pending =
+            Opts::new("consumer_pending", "Messages that wait for the consumer or are in process");
         let dead = Opts::new(
             format!("{what}_dead_lettered_total"),
             "Messages that could not be handled and became dead letters",
         );
-        let gauge = |name: &str, help: &str| register(registry, IntGaugeVec::new(Opts::new(name, help), labels));
-        let age =
-            Opts::new("consumer_oldest_age_seconds", "Time since the oldest of them was published; 0 without any");
-        let messages = Opts::new("consumer_messages_total", "Messages that were handled, by what became of them");
+        let gauge = |name: &str, help: &str| {
+            register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let age = Opts::new(
+            "consumer_oldest_age_seconds",
+            "Time since the oldest of them was published; 0 without any",
+        );
+        let messages = Opts::new(
+            "consumer_messages_total",
+            "Messages that were handled, by what became of them",
+        );
         Self {
             pending: register(registry, IntGaugeVec::new(pending, labels)),
-            in_process: gauge("consumer_in_process", "Messages that were delivered and are not settled"),
+            in_process: gauge(
+                "consumer_in_process",
+                "Messages that were delivered and are not settled",
+            ),
             redelivered: gauge(
                 "consumer_redelivered",
                 "Messages that were delivered more than once and are not settled",
             ),
             oldest_age: register(registry, GaugeVec::new(age, labels)),
-            messages: register(registry, IntCounterVec::new(messages, &["stream", "consumer", "outcome"])),
+            messages: register(
+                registry,
+                IntCounterVec::new(messages, &["stream", "consumer", "outcome"]),
+            ),
             dead_lettered: register(registry, IntCounterVec::new(dead, labels)),
         }
     }

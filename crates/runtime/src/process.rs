@@ -98,9 +98,16 @@ where
     let readiness = Readiness::starting();
     metrics::register(&registry, ReadinessMetric::new(readiness.clone()));
     let listener = TcpListener::bind(config.admin_addr).await.map_err(|error| {
-        ConfigError::new("ADMIN_ADDR", format_args!("cannot listen on {}: {error}", config.admin_addr))
+        ConfigError::new(
+            "ADMIN_ADDR",
+            format_args!("cannot listen on {}: {error}", config.admin_addr),
+        )
     })?;
-    let admin = Admin { registry: registry.clone(), readiness: readiness.clone(), shutdown: shutdown.clone() };
+    let admin = Admin {
+        registry: registry.clone(),
+        readiness: readiness.clone(),
+        shutdown: shutdown.clone(),
+    };
     // It serves to the very end, so that a drain can be watched, and ends with the runtime.
     tokio::spawn(axum::serve(listener, admin::router(admin)).into_future());
 
@@ -120,7 +127,13 @@ where
 {
     start(async move {
         let command = async {
-            let bus = Bus::connect(name, &config.nats, Readiness::default().latch("nats"), &Registry::new()).await?;
+            let bus = Bus::connect(
+                name,
+                &config.nats,
+                Readiness::default().latch("nats"),
+                &Registry::new(),
+            )
+            .await?;
             bus.connected(Duration::from_secs(10)).await?;
             work(bus).await
         };

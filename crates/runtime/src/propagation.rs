@@ -101,7 +101,9 @@ mod tests {
         };
         let trace = "0af7651916cd43dd8448eb211c80319c";
         assert_eq!(read("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), trace);
-        for nonsense in ["", "00", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "zz-x-y-01", "ü"] {
+        for nonsense in
+            ["", "00", "00-00000000000000000000000000000000-b7ad6b7169203331-01", "zz-x-y-01", "ü"]
+        {
             assert_eq!(read(nonsense), TraceId::INVALID.to_string(), "{nonsense}");
         }
     }

@@ -46,7 +46,10 @@ impl Shutdown {
 
     /// Does something to its end, or until the shutdown begins: then it is dropped where it waits, and nothing is returned. Once
     /// the shutdown has begun, it is not even tried.
-    pub fn unless_begun<T>(&self, work: impl Future<Output = T>) -> impl Future<Output = Option<T>> {
+    pub fn unless_begun<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> impl Future<Output = Option<T>> {
         // No `async fn`, which would keep room for the work twice.
         work.with_cancellation_token(&self.token)
     }

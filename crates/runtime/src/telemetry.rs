@@ -19,7 +19,9 @@ use opentelemetry_sdk::{
 };
 use opentelemetry_semantic_conventions::resource::SERVICE_VERSION;
 use tracing::Level;
-use tracing_subscriber::{EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 use crate::{
     VERSION,
@@ -49,7 +51,11 @@ pub fn init(service: &'static str, config: &Common) -> anyhow::Result<Telemetry>
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false);
-    tracing_subscriber::registry().with(filter(&config.log)?).with(traces).with(log_layer(config.log_format)).init();
+    tracing_subscriber::registry()
+        .with(filter(&config.log)?)
+        .with(traces)
+        .with(log_layer(config.log_format))
+        .init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         // Not its message, which may hold whatever it tripped over.
@@ -62,7 +68,9 @@ impl Telemetry {
     /// Sends what is left. Waits at most three seconds for a collector that does not answer.
     pub async fn flush(self) {
         // The exporter blocks its thread.
-        let flushed = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
+        let flushed =
+            tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FLUSH_TIMEOUT))
+                .await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!("the last spans could not be sent: {error}");
         }
@@ -77,10 +85,17 @@ where
     let quiet = !directives.contains("async_nats");
     // Directives that name no span need not look at each span whenever it is entered, which costs more than all of logging.
     if let Ok(targets) = directives.parse::<Targets>() {
-        return Ok(if quiet { targets.with_target("async_nats", Level::WARN) } else { targets }.boxed());
+        return Ok(
+            if quiet { targets.with_target("async_nats", Level::WARN) } else { targets }.boxed()
+        );
     }
     let filter = EnvFilter::try_new(directives).context("RUST_LOG")?;
-    Ok(if quiet { filter.add_directive("async_nats=warn".parse().context("RUST_LOG")?) } else { filter }.boxed())
+    Ok(if quiet {
+        filter.add_directive("async_nats=warn".parse().context("RUST_LOG")?)
+    } else {
+        filter
+    }
+    .boxed())
 }
 
 fn log_layer<S>(format: Option<LogFormat>) -> Box<dyn Layer<S> + Send + Sync>
@@ -89,7 +104,9 @@ where
 {
     let terminal = stderr().is_terminal();
     match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => fmt::layer().with_writer(stderr).with_ansi(terminal).with_target(false).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_writer(stderr).with_ansi(terminal).with_target(false).boxed()
+        }
         LogFormat::Json => json::Lines(stderr).boxed(),
     }
 }
@@ -98,13 +115,17 @@ fn tracer_provider(service: &'static str, config: &Common) -> anyhow::Result<Sdk
     // `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are read by the builder, and win.
     let defaults = Resource::builder_empty().with_service_name(service).build();
     let resource = Resource::builder()
-        .with_attributes(defaults.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())))
+        .with_attributes(
+            defaults.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())),
+        )
         .with_attribute(KeyValue::new(SERVICE_VERSION, VERSION))
         .build();
     let builder = SdkTracerProvider::builder().with_resource(resource);
     let Some(endpoint) = &config.otlp_endpoint else {
         // Ids are made and passed on, and nothing else is spent.
-        return Ok(builder.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff))).build());
+        return Ok(builder
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
+            .build());
     };
     let exporter = SpanExporter::builder()
         .with_tonic()

@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use crate::{Cluster, Scratch, Server, Spec, find_tool, free_port, path_with, tools_folder, within};
+use crate::{
+    Cluster, Scratch, Server, Spec, find_tool, free_port, path_with, tools_folder, within,
+};
 
 /// The branch that Applications follow.
 const BRANCH: &str = "gitops-staging";
@@ -45,18 +47,20 @@ impl ArgoCd {
         .await?;
 
         let redis_port = free_port();
-        let mut redis = Server::start(Spec::new("redis", find_tool("redis-server")?, folder).args([
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--port",
-            &redis_port.to_string(),
-        ]))?;
-        let answers =
-            move || async move { tokio::net::TcpStream::connect(("127.0.0.1", redis_port)).await.ok().map(|_| ()) };
+        let mut redis =
+            Server::start(Spec::new("redis", find_tool("redis-server")?, folder).args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &redis_port.to_string(),
+            ]))?;
+        let answers = move || async move {
+            tokio::net::TcpStream::connect(("127.0.0.1", redis_port)).await.ok().map(|_| ())
+        };
         redis.ready(Duration::from_secs(10), answers).await?;
 
         let redis_address = format!("127.0.0.1:{redis_port}");
@@ -74,12 +78,25 @@ impl ArgoCd {
                 ])
                 .args(["--metrics-port", &free_port().to_string()]),
         )?;
-        let answers = move || async move { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(|_| ()) };
+        let answers = move || async move {
+            tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(|_| ())
+        };
         repository_server.ready(Duration::from_secs(30), answers).await?;
         let mut controller = Server::start(
             part("argocd-application-controller", folder, cluster)?
-                .args(["--namespace", "argocd", "--redis", &redis_address, "--repo-server-plaintext"])
-                .args(["--repo-server", &format!("127.0.0.1:{port}"), "--metrics-port", &free_port().to_string()])
+                .args([
+                    "--namespace",
+                    "argocd",
+                    "--redis",
+                    &redis_address,
+                    "--repo-server-plaintext",
+                ])
+                .args([
+                    "--repo-server",
+                    &format!("127.0.0.1:{port}"),
+                    "--metrics-port",
+                    &free_port().to_string(),
+                ])
                 .args(["--app-resync", "10", "--self-heal-timeout-seconds", "1"]),
         )?;
         controller.check_running()?;
@@ -181,7 +198,8 @@ impl ArgoCd {
     /// It does not get there.
     pub async fn is_well(&self, cluster: &Cluster, name: &str) -> anyhow::Result<()> {
         let get = |path: &'static str| {
-            let args = ["--namespace", "argocd", "get", "application", name, "-o", path].map(str::to_owned);
+            let args = ["--namespace", "argocd", "get", "application", name, "-o", path]
+                .map(str::to_owned);
             async move { cluster.kubectl(&args.each_ref().map(String::as_str)).await }
         };
         let well = within(Duration::from_mins(1), "an Application that is well", || async {
@@ -207,7 +225,8 @@ fn part(name: &str, folder: &Path, cluster: &Cluster) -> anyhow::Result<Spec> {
     symlink(find_tool("argocd")?, &program)?;
     // kustomize is among the tools too.
     let path = path_with(&[tools_folder()]);
-    let spec = Spec::new(name, program, folder).env("KUBECONFIG", cluster.kubeconfig()).env("PATH", path);
+    let spec =
+        Spec::new(name, program, folder).env("KUBECONFIG", cluster.kubeconfig()).env("PATH", path);
     // Its own places would be those of its image.
     let spec = spec
         .env("ARGOCD_FAKE_IN_CLUSTER", "true")
@@ -245,9 +264,25 @@ fn merge(into: &mut serde_json::Value, from: &serde_json::Value) {
 /// Runs git without the caller's own configuration.
 fn git(folder: &Path, args: &[&str]) -> anyhow::Result<String> {
     let mut command = Command::new("git");
-    command.args(["-c", "user.name=testbed", "-c", "user.email=testbed@localhost", "-c", "commit.gpgsign=false"]);
-    command.args(args).current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    command.args([
+        "-c",
+        "user.name=testbed",
+        "-c",
+        "user.email=testbed@localhost",
+        "-c",
+        "commit.gpgsign=false",
+    ]);
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1");
     let output = command.output().context("git has to be on the PATH")?;
-    ensure!(output.status.success(), "git {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "git {}: {}",
+        args.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }

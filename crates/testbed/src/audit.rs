@@ -34,7 +34,8 @@ pub struct Request {
 /// # Errors
 /// There is no such file.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Request>> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(text.lines().filter_map(|line| request(serde_json::from_str(line).ok()?)).collect())
 }
 

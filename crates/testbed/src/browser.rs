@@ -35,7 +35,9 @@ pub struct Browser {
 
 /// Whether Chromium and its driver are on this machine.
 pub fn is_there() -> bool {
-    let runs = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
+    let runs = |program: &str| {
+        Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success())
+    };
     runs("chromedriver") && runs("chromium")
 }
 
@@ -48,12 +50,17 @@ impl Browser {
         let profile = folder.join("profile");
         fs::create_dir_all(profile.join("Default"))?;
         if !scripts {
-            let settings = json!({"profile": {"default_content_setting_values": {"javascript": 2}}});
+            let settings =
+                json!({"profile": {"default_content_setting_values": {"javascript": 2}}});
             fs::write(profile.join("Default/Preferences"), settings.to_string())?;
         }
         // Started by us and not by the driver, so that it ends whatever becomes of the driver.
         let debugging = free_port();
-        let spec = Spec::new("chromium", on_path("chromium").context("chromium is not on the PATH")?, folder);
+        let spec = Spec::new(
+            "chromium",
+            on_path("chromium").context("chromium is not on the PATH")?,
+            folder,
+        );
         let scheme = match theme {
             Theme::Dark => 0,
             Theme::Light => 1,
@@ -77,7 +84,12 @@ impl Browser {
         let devtools = Client::new(&format!("http://127.0.0.1:{debugging}"));
         chromium
             .ready(Duration::from_secs(30), || async {
-                devtools.get("/json/version").await.ok().filter(|answer| answer.status == 200).map(drop)
+                devtools
+                    .get("/json/version")
+                    .await
+                    .ok()
+                    .filter(|answer| answer.status == 200)
+                    .map(drop)
             })
             .await?;
         let port = free_port();
@@ -97,7 +109,9 @@ impl Browser {
             "browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"},
         }}});
         let answer = client.post_json("/session", &wanted).await?.json();
-        let id = answer["value"]["sessionId"].as_str().with_context(|| format!("no session: {answer}"))?;
+        let id = answer["value"]["sessionId"]
+            .as_str()
+            .with_context(|| format!("no session: {answer}"))?;
         Ok(Self { driver, chromium, session: Client::new(&format!("{base}/session/{id}")) })
     }
 
@@ -157,7 +171,9 @@ impl Browser {
     /// It does not come, or takes no text.
     pub async fn type_into(&self, selector: &str, text: &str) -> anyhow::Result<()> {
         let element = self.find(selector).await?;
-        self.call(Method::POST, &format!("/element/{element}/value"), &json!({"text": text})).await.map(drop)
+        self.call(Method::POST, &format!("/element/{element}/value"), &json!({"text": text}))
+            .await
+            .map(drop)
     }
 
     /// Empties an element that takes text, once it is there.
@@ -175,7 +191,8 @@ impl Browser {
     /// It does not come.
     pub async fn text(&self, selector: &str) -> anyhow::Result<String> {
         let element = self.find(selector).await?;
-        let text = self.call(Method::GET, &format!("/element/{element}/text"), &Value::Null).await?;
+        let text =
+            self.call(Method::GET, &format!("/element/{element}/text"), &Value::Null).await?;
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 

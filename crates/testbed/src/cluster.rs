@@ -83,7 +83,8 @@ impl Cluster {
         if audited {
             let (policy, log) = (folder.join("audit.yaml"), folder.join(AUDIT_LOG));
             fs::write(&policy, AUDIT_POLICY)?;
-            spec = spec.args([flag("--audit-policy-file", &policy), flag("--audit-log-path", &log)]);
+            spec =
+                spec.args([flag("--audit-policy-file", &policy), flag("--audit-log-path", &log)]);
         }
         let mut api_server = Server::start(spec)?;
         let kubeconfig = files.kubeconfig.clone();
@@ -106,14 +107,28 @@ impl Cluster {
         free_node(&files.kubeconfig).await?;
         let kwok = Server::start(kwok(folder, &files)?)?;
         let Files { kubeconfig, deployer_kubeconfig, .. } = files;
-        let cluster = Self { kwok, scheduler, controllers, api_server, etcd, kubeconfig, deployer_kubeconfig };
+        let cluster = Self {
+            kwok,
+            scheduler,
+            controllers,
+            api_server,
+            etcd,
+            kubeconfig,
+            deployer_kubeconfig,
+        };
         cluster.add_node().await?;
         Ok(cluster)
     }
 
     /// Stops all of it, in order.
     pub async fn stop(mut self) {
-        let parts = [&mut self.kwok, &mut self.scheduler, &mut self.controllers, &mut self.api_server, &mut self.etcd];
+        let parts = [
+            &mut self.kwok,
+            &mut self.scheduler,
+            &mut self.controllers,
+            &mut self.api_server,
+            &mut self.etcd,
+        ];
         for server in parts {
             // One that does not stop in time has been killed.
             let _ = server.stop(Duration::from_secs(10)).await;
@@ -130,10 +145,16 @@ impl Cluster {
     ///
     /// # Errors
     /// There is no such account, or the file cannot be written.
-    pub async fn sign_in_as(&self, namespace: &str, account: &str, file: &Path) -> anyhow::Result<()> {
+    pub async fn sign_in_as(
+        &self,
+        namespace: &str,
+        account: &str,
+        file: &Path,
+    ) -> anyhow::Result<()> {
         let token = self.kubectl(&["--namespace", namespace, "create", "token", account]).await?;
         let admin = fs::read_to_string(&self.kubeconfig)?;
-        let (before, after) = admin.split_once("user: { token: ").context("a kubeconfig without a token")?;
+        let (before, after) =
+            admin.split_once("user: { token: ").context("a kubeconfig without a token")?;
         let (_, after) = after.split_once(" }").context("a kubeconfig without an end")?;
         Ok(fs::write(file, format!("{before}user: {{ token: {} }}{after}", token.trim()))?)
     }
@@ -165,12 +186,27 @@ impl Cluster {
             server.start_again()?;
         }
         within(Duration::from_mins(1), "a KWOK that keeps its node", || async {
-            let holder = ["-n", "kube-node-lease", "get", "lease", "node-0", "-o", "jsonpath={.spec.holderIdentity}"];
+            let holder = [
+                "-n",
+                "kube-node-lease",
+                "get",
+                "lease",
+                "node-0",
+                "-o",
+                "jsonpath={.spec.holderIdentity}",
+            ];
             self.kubectl(&holder).await.ok().filter(|holder| !holder.is_empty()).map(|_| ())
         })
         .await?;
         // It overlooks a pod now and then that was there before it, until something of that pod changes.
-        let poke = ["annotate", "pods", "--all", "--all-namespaces", "--overwrite", "testbed/seen-again=true"];
+        let poke = [
+            "annotate",
+            "pods",
+            "--all",
+            "--all-namespaces",
+            "--overwrite",
+            "testbed/seen-again=true",
+        ];
         self.kubectl(&poke).await.map(|_| ())
     }
 
@@ -237,8 +273,8 @@ impl Files {
         let authority_certificate = authority.self_signed(&authority_key)?;
         let key = KeyPair::generate()?;
         let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
-        let certificate =
-            CertificateParams::new(names)?.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+        let certificate = CertificateParams::new(names)?
+            .signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
         let log = write("container.log", CONTAINER_LOG)?;
         let (etcd_port, api_port) = (free_port(), free_port());
         let kubeconfig = kubeconfig(&folder.join("ca.crt"), api_port);
@@ -258,9 +294,14 @@ impl Files {
             sa_public_key: write("sa.pub", &sa.public_key_pem())?,
             tokens: write(
                 "tokens.csv",
-                &format!("{TOKEN},admin,admin,system:masters\n{DEPLOYER_TOKEN},deployer,deployer\n"),
+                &format!(
+                    "{TOKEN},admin,admin,system:masters\n{DEPLOYER_TOKEN},deployer,deployer\n"
+                ),
             )?,
-            deployer_kubeconfig: write("deployer.kubeconfig", &kubeconfig.replace(TOKEN, DEPLOYER_TOKEN))?,
+            deployer_kubeconfig: write(
+                "deployer.kubeconfig",
+                &kubeconfig.replace(TOKEN, DEPLOYER_TOKEN),
+            )?,
             kwok_config: write("kwok.yaml", &format!("{KWOK_CONFIG}{}{}", stages(), logs(&log)))?,
             kubeconfig: write("kubeconfig", &kubeconfig)?,
         })
@@ -290,7 +331,9 @@ async fn start_etcd(folder: &Path, port: u16) -> anyhow::Result<Server> {
         .args(["--unsafe-no-fsync", "--log-level", "warn"]);
     let mut server = Server::start(spec)?;
     let client = crate::http::Client::new(&client);
-    let healthy = || async { client.get("/health").await.ok().filter(|answer| answer.status.is_success()).map(|_| ()) };
+    let healthy = || async {
+        client.get("/health").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
+    };
     server.ready(Duration::from_secs(30), healthy).await?;
     Ok(server)
 }
@@ -299,7 +342,11 @@ fn api_server(folder: &Path, files: &Files) -> anyhow::Result<Spec> {
     Ok(Spec::new("kube-apiserver", find_tool("kube-apiserver")?, folder)
         .args([format!("--etcd-servers=http://127.0.0.1:{}", files.etcd_port)])
         .args([format!("--secure-port={}", files.api_port)])
-        .args(["--bind-address=127.0.0.1", "--service-cluster-ip-range=10.96.0.0/16", "--authorization-mode=RBAC"])
+        .args([
+            "--bind-address=127.0.0.1",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--authorization-mode=RBAC",
+        ])
         .args(["--service-account-issuer=https://kubernetes.default.svc", "--allow-privileged"])
         .args([
             flag("--service-account-key-file", &files.sa_public_key),
@@ -316,7 +363,13 @@ fn kwok(folder: &Path, files: &Files) -> anyhow::Result<Spec> {
     Ok(Spec::new("kwok", find_tool("kwok")?, folder)
         .args([flag("--kubeconfig", &files.kubeconfig), flag("--config", &files.kwok_config)])
         .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--cidr=10.0.0.0/24"])
-        .args(["--node-ip=127.0.0.1", "--node-port", &port, "--server-address", &format!("127.0.0.1:{port}")]))
+        .args([
+            "--node-ip=127.0.0.1",
+            "--node-port",
+            &port,
+            "--server-address",
+            &format!("127.0.0.1:{port}"),
+        ]))
 }
 
 /// Where KWOK finds the log of every container, the present and the one before.
@@ -351,7 +404,11 @@ async fn is_ready(kubeconfig: PathBuf) -> Option<()> {
 async fn kubectl(kubeconfig: &Path, args: &[&str], input: &str) -> anyhow::Result<String> {
     let mut command = Command::new(find_tool("kubectl")?);
     command.arg("--kubeconfig").arg(kubeconfig).args(args);
-    command.env("KUBERC", "off").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .env("KUBERC", "off")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let input = input.to_owned();
     let run = move || -> std::io::Result<Output> {
         let mut child = command.spawn()?;

@@ -89,20 +89,28 @@ impl Fate {
 
     fn steps(self) -> Vec<Step> {
         let image = "docker.io/mastereflex123/portfolio";
-        let not_found =
-            format!("rpc error: code = NotFound desc = failed to pull and unpack image: {image}: not found");
+        let not_found = format!(
+            "rpc error: code = NotFound desc = failed to pull and unpack image: {image}: not found"
+        );
         let denied = format!("failed to pull image: {image}: 401 Unauthorized: pull access denied");
-        let timed_out = format!("failed to pull image: {image}: dial tcp 192.0.2.1:443: i/o timeout");
+        let timed_out =
+            format!("failed to pull image: {image}: dial tcp 192.0.2.1:443: i/o timeout");
         let back_off = format!("Back-off pulling image \\\"{image}\\\"");
         match self {
             Self::Ready => vec![ready(0, 0, NONE)],
             Self::NeverReady => vec![running(0, 0, NONE)],
             Self::SlowlyReady => vec![running(0, 0, NONE), ready(3_000, 0, NONE)],
             Self::ImageNotFound => {
-                vec![waiting(100, "ErrImagePull", &not_found), waiting(2_000, "ImagePullBackOff", &back_off)]
+                vec![
+                    waiting(100, "ErrImagePull", &not_found),
+                    waiting(2_000, "ImagePullBackOff", &back_off),
+                ]
             }
             Self::AccessDenied => {
-                vec![waiting(100, "ErrImagePull", &denied), waiting(2_000, "ImagePullBackOff", &back_off)]
+                vec![
+                    waiting(100, "ErrImagePull", &denied),
+                    waiting(2_000, "ImagePullBackOff", &back_off),
+                ]
             }
             Self::PullPasses => vec![
                 waiting(100, "ErrImagePull", &timed_out),
@@ -110,7 +118,10 @@ impl Fate {
                 ready(1_200, 0, NONE),
             ],
             Self::PullHangs => {
-                vec![waiting(100, "ErrImagePull", &timed_out), waiting(300, "ImagePullBackOff", &back_off)]
+                vec![
+                    waiting(100, "ErrImagePull", &timed_out),
+                    waiting(300, "ImagePullBackOff", &back_off),
+                ]
             }
             Self::CrashLoop => crashes("Error", 3),
             Self::OutOfMemory => crashes("OOMKilled", 137),
@@ -121,10 +132,18 @@ impl Fate {
                 ready(400, 1, &ended("Error", 3)),
             ],
             Self::MissingSecret => {
-                vec![waiting(100, "CreateContainerConfigError", "secret \\\"portfolio-secrets\\\" not found")]
+                vec![waiting(
+                    100,
+                    "CreateContainerConfigError",
+                    "secret \\\"portfolio-secrets\\\" not found",
+                )]
             }
             Self::InvalidImageName => {
-                vec![waiting(100, "InvalidImageName", "Failed to apply default image tag: couldn't parse image name")]
+                vec![waiting(
+                    100,
+                    "InvalidImageName",
+                    "Failed to apply default image tag: couldn't parse image name",
+                )]
             }
             Self::CrashesWhenReady => vec![
                 ready(100, 0, NONE),
@@ -201,15 +220,24 @@ fn running(after_ms: u64, restarts: u32, last: &str) -> Step {
 
 /// Not even started. `message` has its quotes escaped.
 fn waiting(after_ms: u64, reason: &str, message: &str) -> Step {
-    let state =
-        format!("{{ waiting: {{ reason: {reason}, message: \"{message}\" }}, running: null, terminated: null }}");
+    let state = format!(
+        "{{ waiting: {{ reason: {reason}, message: \"{message}\" }}, running: null, terminated: null }}"
+    );
     // As the kubelet has it, which then tells no reason while it backs off.
     let warning = match reason {
         "ErrImagePull" => ("Failed", format!("Failed to pull image \"x\": {message}")),
         "ImagePullBackOff" => ("BackOff", "Error: ImagePullBackOff".to_owned()),
         _ => ("Failed", format!("Error: {message}")),
     };
-    Step { after_ms, phase: "Pending", ready: false, restarts: 0, state, last: NONE.to_owned(), warning: Some(warning) }
+    Step {
+        after_ms,
+        phase: "Pending",
+        ready: false,
+        restarts: 0,
+        state,
+        last: NONE.to_owned(),
+        warning: Some(warning),
+    }
 }
 
 fn backing_off(after_ms: u64, restarts: u32, reason: &str, code: i32) -> Step {
@@ -227,7 +255,11 @@ fn backing_off(after_ms: u64, restarts: u32, reason: &str, code: i32) -> Step {
 /// It runs for a moment, ends, and is started again ever more rarely.
 fn crashes(reason: &str, code: i32) -> Vec<Step> {
     let end = Step {
-        state: ended(reason, code).replacen("{ terminated", "{ running: null, waiting: null, terminated", 1),
+        state: ended(reason, code).replacen(
+            "{ terminated",
+            "{ running: null, waiting: null, terminated",
+            1,
+        ),
         ..running(300, 0, NONE)
     };
     vec![

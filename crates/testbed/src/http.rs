@@ -71,7 +71,8 @@ impl Client {
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut headers = self.headers.clone();
-        let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) else {
+        let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>())
+        else {
             panic!("not a header: {name}: {value}");
         };
         headers.insert(name, value);
@@ -88,11 +89,20 @@ impl Client {
     ///
     /// # Errors
     /// No answer came.
-    pub async fn send(&self, method: Method, path: &str, body: impl Into<Bytes>) -> anyhow::Result<Answer> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<Answer> {
         let exchange = async {
             let response = self.begin(method, path, body.into()).await?;
             let (head, body) = response.into_parts();
-            Ok(Answer { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+            Ok(Answer {
+                status: head.status,
+                headers: head.headers,
+                body: body.collect().await?.to_bytes(),
+            })
         };
         tokio::time::timeout(LIMIT, exchange).await.context("no answer within 100 s")?
     }
@@ -101,7 +111,12 @@ impl Client {
     ///
     /// # Errors
     /// No answer came.
-    pub async fn status(&self, method: Method, path: &str, body: impl Into<Bytes>) -> anyhow::Result<StatusCode> {
+    pub async fn status(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<StatusCode> {
         let begun = tokio::time::timeout(LIMIT, self.begin(method, path, body.into()));
         Ok(begun.await.context("no answer within 100 s")??.status())
     }
@@ -112,11 +127,20 @@ impl Client {
     /// No answer came, or another than 200.
     pub async fn listen(&self, path: &str) -> anyhow::Result<Events> {
         let response = self.begin(Method::GET, path, Bytes::new()).await?;
-        anyhow::ensure!(response.status() == StatusCode::OK, "{path} answered {}", response.status());
+        anyhow::ensure!(
+            response.status() == StatusCode::OK,
+            "{path} answered {}",
+            response.status()
+        );
         Ok(Events { body: response.into_body(), text: Vec::new() })
     }
 
-    async fn begin(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Response<Incoming>> {
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
@@ -136,7 +160,12 @@ impl Client {
     ///
     /// # Errors
     /// No answer came.
-    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<Bytes>) -> anyhow::Result<Answer> {
+    pub async fn post(
+        &self,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Bytes>,
+    ) -> anyhow::Result<Answer> {
         self.with(header::CONTENT_TYPE.as_str(), content_type).send(Method::POST, path, body).await
     }
 

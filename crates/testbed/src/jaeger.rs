@@ -60,7 +60,8 @@ impl Jaeger {
     /// It does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let (otlp, query, admin) = (free_port(), free_port(), free_port());
-        let mut spec = Spec::new("jaeger", find_tool("jaeger")?, folder).env("OTEL_TRACES_SAMPLER", "always_off");
+        let mut spec = Spec::new("jaeger", find_tool("jaeger")?, folder)
+            .env("OTEL_TRACES_SAMPLER", "always_off");
         for (flag, port) in [
             ("collector.grpc-server", free_port()),
             ("collector.http-server", free_port()),
@@ -111,8 +112,10 @@ impl Jaeger {
     /// # Errors
     /// It does not answer, or not as it should.
     pub async fn find(&self, service: &str, name: &str) -> anyhow::Result<Vec<Span>> {
-        let query =
-            format!("/api/traces?service={service}&operation={}&limit=1500&lookback=1h", name.replace(' ', "%20"));
+        let query = format!(
+            "/api/traces?service={service}&operation={}&limit=1500&lookback=1h",
+            name.replace(' ', "%20")
+        );
         let answer = self.query.get(&query).await?;
         ensure!(answer.status.is_success(), "Jaeger answered {}", answer.status);
         Ok(spans(&answer.json()))
@@ -123,7 +126,10 @@ impl Jaeger {
     /// # Errors
     /// It does not answer, or not as it should.
     pub async fn all(&self, service: &str) -> anyhow::Result<String> {
-        let answer = self.query.get(&format!("/api/traces?service={service}&limit=1500&lookback=1h")).await?;
+        let answer = self
+            .query
+            .get(&format!("/api/traces?service={service}&limit=1500&lookback=1h"))
+            .await?;
         ensure!(answer.status.is_success(), "Jaeger answered {}", answer.status);
         Ok(answer.text())
     }
@@ -132,13 +138,21 @@ impl Jaeger {
     ///
     /// # Errors
     /// It does not come to have it; with what it has.
-    pub async fn eventually<T>(&self, id: &str, what: &str, asked: impl Fn(&[Span]) -> Option<T>) -> anyhow::Result<T> {
-        let found = within(Duration::from_secs(20), what, || async { asked(&self.trace(id).await.ok()?) }).await;
+    pub async fn eventually<T>(
+        &self,
+        id: &str,
+        what: &str,
+        asked: impl Fn(&[Span]) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let found =
+            within(Duration::from_secs(20), what, || async { asked(&self.trace(id).await.ok()?) })
+                .await;
         match found {
             Ok(found) => Ok(found),
             Err(error) => {
                 let spans = self.trace(id).await?;
-                let names: Vec<_> = spans.iter().map(|span| format!("{}: {}", span.service, span.name)).collect();
+                let names: Vec<_> =
+                    spans.iter().map(|span| format!("{}: {}", span.service, span.name)).collect();
                 Err(error.context(format!("the trace {id} has {names:#?}")))
             }
         }
@@ -147,13 +161,16 @@ impl Jaeger {
 
 fn spans(answer: &Value) -> Vec<Span> {
     let traces = answer["data"].as_array().into_iter().flatten();
-    traces.flat_map(|trace| array(&trace["spans"]).map(|span| read(span, &trace["processes"]))).collect()
+    traces
+        .flat_map(|trace| array(&trace["spans"]).map(|span| read(span, &trace["processes"])))
+        .collect()
 }
 
 fn read(span: &Value, processes: &Value) -> Span {
     let process = &processes[text(&span["processID"])];
     let reference = |kind: &'static str| {
-        let of_kind = array(&span["references"]).filter(move |reference| reference["refType"] == kind);
+        let of_kind =
+            array(&span["references"]).filter(move |reference| reference["refType"] == kind);
         of_kind.map(|reference| (text(&reference["traceID"]), text(&reference["spanID"])))
     };
     Span {

@@ -37,7 +37,9 @@ pub use secured::Access;
 pub use service::{Service, service_binary};
 pub use sshd::Sshd;
 pub use system::Gateway;
-pub use tools::{MissingTool, can_run, find_tool, on_path, path_with, tools_folder, workspace_folder};
+pub use tools::{
+    MissingTool, can_run, find_tool, on_path, path_with, tools_folder, workspace_folder,
+};
 pub use wait::{eventually, within};
 
 use std::{

@@ -25,8 +25,21 @@ impl Mongo {
         let data = folder.join("data");
         std::fs::create_dir_all(&data)?;
         let spec = Spec::new("mongod", find_tool("mongod")?, folder)
-            .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--replSet", "rs0", "--nounixsocket"])
-            .args(["--wiredTigerCacheSizeGB", "0.25", "--setParameter", "diagnosticDataCollectionEnabled=false"])
+            .args([
+                "--bind_ip",
+                "127.0.0.1",
+                "--port",
+                &port.to_string(),
+                "--replSet",
+                "rs0",
+                "--nounixsocket",
+            ])
+            .args([
+                "--wiredTigerCacheSizeGB",
+                "0.25",
+                "--setParameter",
+                "diagnosticDataCollectionEnabled=false",
+            ])
             .args(["--dbpath".as_ref(), data.as_os_str()]);
         let mut mongo = Self { server: Server::start(spec)?, port };
         mongo.ready().await?;
@@ -42,7 +55,11 @@ impl Mongo {
     ///
     /// # Errors
     /// The client cannot be made.
-    pub async fn collection(&self, database: &str, name: &str) -> anyhow::Result<Collection<Document>> {
+    pub async fn collection(
+        &self,
+        database: &str,
+        name: &str,
+    ) -> anyhow::Result<Collection<Document>> {
         Ok(self.client().await?.database(database).collection(name))
     }
 
@@ -50,7 +67,12 @@ impl Mongo {
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn find_by_id(&self, database: &str, name: &str, id: &str) -> anyhow::Result<Option<String>> {
+    pub async fn find_by_id(
+        &self,
+        database: &str,
+        name: &str,
+        id: &str,
+    ) -> anyhow::Result<Option<String>> {
         let filter = doc! {"_id": bson::Uuid::parse_str(id)?};
         let found = self.collection(database, name).await?.find_one(filter).await?;
         Ok(found.map(|document| document.to_string()))
@@ -65,7 +87,8 @@ impl Mongo {
     }
 
     async fn client(&self) -> anyhow::Result<Client> {
-        let mut options = ClientOptions::parse(format!("mongodb://127.0.0.1:{}/", self.port)).await?;
+        let mut options =
+            ClientOptions::parse(format!("mongodb://127.0.0.1:{}/", self.port)).await?;
         options.direct_connection = Some(true);
         options.server_selection_timeout = Some(Duration::from_secs(2));
         Ok(Client::with_options(options)?)
@@ -107,7 +130,8 @@ impl Mongo {
 async fn configure(admin: &Database, host: &str) {
     let member = doc! {"_id": 0, "host": host};
     let found = admin.run_command(doc! {"replSetGetConfig": 1}).await;
-    let version = found.ok().and_then(|found| found.get_document("config").ok()?.get_i32("version").ok());
+    let version =
+        found.ok().and_then(|found| found.get_document("config").ok()?.get_i32("version").ok());
     let command = match version {
         None => doc! {"replSetInitiate": {"_id": "rs0", "members": [member]}},
         Some(version) => {

@@ -38,7 +38,8 @@ impl Nats {
     /// They do not get ready.
     pub async fn start_cluster(folder: &Path, servers: usize) -> anyhow::Result<Vec<Self>> {
         let config = workspace_folder().join("nats/nats-server.conf");
-        let routes: Vec<_> = (0..servers).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
+        let routes: Vec<_> =
+            (0..servers).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
         let mut cluster = Vec::new();
         for (index, route) in routes.iter().enumerate() {
             cluster.push(Self::spawn(&folder.join(index.to_string()), |spec, name| {
@@ -59,7 +60,10 @@ impl Nats {
     }
 
     /// Starts one with a configuration and the given name.
-    pub(crate) async fn start_with(folder: &Path, configured: impl FnOnce(Spec, &str) -> Spec) -> anyhow::Result<Self> {
+    pub(crate) async fn start_with(
+        folder: &Path,
+        configured: impl FnOnce(Spec, &str) -> Spec,
+    ) -> anyhow::Result<Self> {
         let mut nats = Self::spawn(folder, configured)?;
         nats.ready().await?;
         Ok(nats)
@@ -70,7 +74,14 @@ impl Nats {
         let (port, monitor_port) = (free_port(), free_port());
         let name = format!("testbed-{}-{port}", std::process::id());
         let spec = configured(Spec::new("nats-server", find_tool("nats-server")?, folder), &name)
-            .args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--http_port", &monitor_port.to_string()])
+            .args([
+                "--addr",
+                "127.0.0.1",
+                "--port",
+                &port.to_string(),
+                "--http_port",
+                &monitor_port.to_string(),
+            ])
             .args(["--store_dir"])
             .args([Self::disk(folder)]);
         let monitor = http::Client::new(&format!("http://127.0.0.1:{monitor_port}"));
@@ -87,7 +98,8 @@ impl Nats {
     /// The files cannot be removed.
     pub fn lose_disk(&mut self) -> anyhow::Result<()> {
         self.server.kill();
-        std::fs::remove_dir_all(Self::disk(&self.server.spec().folder)).context("the disk of nats-server")
+        std::fs::remove_dir_all(Self::disk(&self.server.spec().folder))
+            .context("the disk of nats-server")
     }
 
     /// Where clients connect.
@@ -109,12 +121,20 @@ impl Nats {
         let monitor = self.monitor.clone();
         self.server
             .ready(Duration::from_secs(20), || async {
-                monitor.get("/healthz").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
+                monitor
+                    .get("/healthz")
+                    .await
+                    .ok()
+                    .filter(|answer| answer.status.is_success())
+                    .map(|_| ())
             })
             .await?;
         let found = self.monitor.get("/varz").await.context("nats-server's monitoring")?.json();
         ensure!(found["server_name"] == *self.name, "another nats-server answers on our port");
-        ensure!(found["jetstream"]["config"]["sync_always"] == true, "nats-server acknowledges before it is on disk");
+        ensure!(
+            found["jetstream"]["config"]["sync_always"] == true,
+            "nats-server acknowledges before it is on disk"
+        );
         Ok(())
     }
 }

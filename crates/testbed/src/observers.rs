@@ -24,7 +24,12 @@ pub fn alertmanager() -> Option<PathBuf> {
 ///
 /// # Errors
 /// It ends, or is not ready in time; the error holds the end of its log.
-pub async fn start_prometheus(program: PathBuf, folder: &Path, address: &str, args: &[&str]) -> anyhow::Result<Server> {
+pub async fn start_prometheus(
+    program: PathBuf,
+    folder: &Path,
+    address: &str,
+    args: &[&str],
+) -> anyhow::Result<Server> {
     let spec = Spec::new("prometheus", program, folder)
         .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
         .args(args)
@@ -36,16 +41,26 @@ pub async fn start_prometheus(program: PathBuf, folder: &Path, address: &str, ar
 ///
 /// # Errors
 /// It ends, or is not ready in time; the error holds the end of its log.
-pub async fn start_alertmanager(program: PathBuf, folder: &Path, address: &str) -> anyhow::Result<Server> {
+pub async fn start_alertmanager(
+    program: PathBuf,
+    folder: &Path,
+    address: &str,
+) -> anyhow::Result<Server> {
     let spec = Spec::new("alertmanager", program, folder)
-        .args(["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="])
+        .args([
+            "--config.file=alertmanager.yml",
+            "--storage.path=data",
+            "--cluster.listen-address=",
+        ])
         .args([format!("--web.listen-address={address}")]);
     ready(Server::start(spec)?, address).await
 }
 
 async fn ready(mut server: Server, address: &str) -> anyhow::Result<Server> {
     let http = Client::new(&format!("http://{address}"));
-    let answers = || async { http.get("/-/ready").await.ok().filter(|answer| answer.status.is_success()).map(|_| ()) };
+    let answers = || async {
+        http.get("/-/ready").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
+    };
     server.ready(LIMIT, answers).await?;
     Ok(server)
 }

@@ -19,7 +19,9 @@ pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     static OFFSET: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
     // Processes start at different places, so that they hardly ever meet.
-    let offset = *OFFSET.get_or_init(|| u16::try_from(RandomState::new().hash_one(0) % u64::from(COUNT)).unwrap_or(0));
+    let offset = *OFFSET.get_or_init(|| {
+        u16::try_from(RandomState::new().hash_one(0) % u64::from(COUNT)).unwrap_or(0)
+    });
     for _ in 0..COUNT {
         let index = (NEXT.fetch_add(1, Ordering::Relaxed) % COUNT + offset) % COUNT;
         let port = FIRST + index;

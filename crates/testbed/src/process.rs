@@ -38,7 +38,13 @@ pub struct Spec {
 impl Spec {
     /// A server without arguments and environment yet.
     pub fn new(name: &str, program: PathBuf, folder: &Path) -> Self {
-        Self { name: name.to_owned(), program, args: Vec::new(), env: Vec::new(), folder: folder.to_owned() }
+        Self {
+            name: name.to_owned(),
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            folder: folder.to_owned(),
+        }
     }
 
     /// Adds arguments.
@@ -89,7 +95,9 @@ impl Server {
         anyhow::ensure!(self.child.is_none(), "{} still runs", spec.name);
         std::fs::create_dir_all(&spec.folder)?;
         let log = OpenOptions::new().create(true).append(true).open(spec.log_path())?;
-        let child = command(spec, log)?.spawn().with_context(|| format!("cannot start {}", spec.program.display()))?;
+        let child = command(spec, log)?
+            .spawn()
+            .with_context(|| format!("cannot start {}", spec.program.display()))?;
         reaper::kill_at_end(child.id())?;
         self.child = Some(child);
         Ok(())
@@ -132,7 +140,10 @@ impl Server {
         match (self.ended(), &self.child) {
             (None, Some(_)) => Ok(()),
             (status, _) => {
-                let status = status.map_or_else(|| "has ended".to_owned(), |status| format!("ended with {status}"));
+                let status = status.map_or_else(
+                    || "has ended".to_owned(),
+                    |status| format!("ended with {status}"),
+                );
                 bail!("{} {status}; its last lines:\n{}", self.spec.name, tail(&self.log(), 15))
             }
         }
@@ -157,7 +168,10 @@ impl Server {
                 return self.check_running();
             }
             if Instant::now() > deadline {
-                bail!("{name} is not ready after {time:?}; its last lines:\n{}", tail(&self.log(), 15));
+                bail!(
+                    "{name} is not ready after {time:?}; its last lines:\n{}",
+                    tail(&self.log(), 15)
+                );
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -194,7 +208,10 @@ impl Server {
     /// # Errors
     /// It does not run.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let pid = self.pid().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).context("it does not run")?;
+        let pid = self
+            .pid()
+            .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+            .context("it does not run")?;
         Ok(kill_process(pid, signal)?)
     }
 
@@ -220,7 +237,11 @@ impl Server {
             }
             if Instant::now() > deadline {
                 self.kill();
-                bail!("{} did not end within {time:?}; its last lines:\n{}", self.spec.name, tail(&self.log(), 15));
+                bail!(
+                    "{} did not end within {time:?}; its last lines:\n{}",
+                    self.spec.name,
+                    tail(&self.log(), 15)
+                );
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -42,12 +42,16 @@ impl Registry {
             passwords.display()
         );
         fs::write(&config, text)?;
-        let spec = Spec::new("registry", find_tool("registry")?, folder).args(["serve"]).args([config]);
+        let spec =
+            Spec::new("registry", find_tool("registry")?, folder).args(["serve"]).args([config]);
         let login = BASE64_STANDARD.encode(format!("{REGISTRY_USER}:{REGISTRY_PASSWORD}"));
-        let http = http::Client::new(&format!("http://{host}")).with("authorization", &format!("Basic {login}"));
+        let http = http::Client::new(&format!("http://{host}"))
+            .with("authorization", &format!("Basic {login}"));
         let mut server = Server::start(spec)?;
         let asked = http.clone();
-        let answers = || async { asked.get("/v2/").await.ok().filter(|answer| answer.status.is_success()).map(|_| ()) };
+        let answers = || async {
+            asked.get("/v2/").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
+        };
         server.ready(Duration::from_secs(20), answers).await?;
         Ok(Self { server, host, http })
     }
@@ -59,7 +63,12 @@ impl Registry {
     pub async fn digest(&self, repository: &str, tag: &str) -> anyhow::Result<String> {
         let accept = self.http.with("accept", "application/vnd.oci.image.manifest.v1+json");
         let answer = accept.get(&format!("/v2/{repository}/manifests/{tag}")).await?;
-        anyhow::ensure!(answer.status.is_success(), "{repository}:{tag}: {} {}", answer.status, answer.text());
+        anyhow::ensure!(
+            answer.status.is_success(),
+            "{repository}:{tag}: {} {}",
+            answer.status,
+            answer.text()
+        );
         Ok(answer.header("docker-content-digest").to_owned())
     }
 }

@@ -25,7 +25,8 @@ const USERS: [(&str, &str); 6] = [
 ];
 
 /// Another password, and its hash.
-const OTHER: (&str, &str) = ("testbed-other", "$2b$04$wsHmAs/ss5DhELrYrw.jT.ijyeBIPTBaDulkrNsqXecWvsm///r8u");
+const OTHER: (&str, &str) =
+    ("testbed-other", "$2b$04$wsHmAs/ss5DhELrYrw.jT.ijyeBIPTBaDulkrNsqXecWvsm///r8u");
 
 /// How one signs in to a secured server.
 #[derive(Clone, Debug)]
@@ -62,7 +63,8 @@ impl Access {
         fs::create_dir_all(folder.join("tls"))?;
         for name in FILES {
             let from = workspace_folder().join("nats").join(name);
-            fs::copy(&from, folder.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+            fs::copy(&from, folder.join(name))
+                .with_context(|| format!("cannot copy {}", from.display()))?;
         }
         let access = Self { folder: folder.to_owned() };
         access.change_certificate()?;
@@ -82,8 +84,8 @@ impl Access {
         let authority_certificate = authority.self_signed(&authority_key)?;
         let key = KeyPair::generate()?;
         let names = ["127.0.0.1", "localhost"].map(str::to_owned);
-        let certificate =
-            CertificateParams::new(names)?.signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
+        let certificate = CertificateParams::new(names)?
+            .signed_by(&key, &Issuer::from_params(&authority, &authority_key))?;
         fs::write(self.ca_file(), authority_certificate.pem())?;
         fs::write(self.folder.join("tls/tls.crt"), certificate.pem())?;
         fs::write(self.folder.join("tls/tls.key"), key.serialize_pem())?;
@@ -94,8 +96,11 @@ impl Access {
     fn write_passwords(&self, changed: Option<&str>) -> anyhow::Result<()> {
         let mut hashes = String::new();
         for (user, hash) in USERS {
-            let (password, hash) =
-                if changed == Some(user) { (OTHER.0.to_owned(), OTHER.1) } else { (Self::password(user), hash) };
+            let (password, hash) = if changed == Some(user) {
+                (OTHER.0.to_owned(), OTHER.1)
+            } else {
+                (Self::password(user), hash)
+            };
             fs::write(self.password_file(user), password + "\n")?;
             let variable = user.to_uppercase().replace('-', "_");
             hashes = hashes + &variable + "_PASSWORD: \"" + hash + "\"\n";
@@ -129,7 +134,11 @@ impl Access {
 
     /// Under which subject a user asks JetStream. The processes are in accounts of their own; the streams are not.
     pub fn api(user: &str) -> &'static str {
-        if matches!(user, "gateway" | "contact-worker" | "deployer") { "BUS.API" } else { "$JS.API" }
+        if matches!(user, "gateway" | "contact-worker" | "deployer") {
+            "BUS.API"
+        } else {
+            "$JS.API"
+        }
     }
 
     /// A service that signs in as a user.

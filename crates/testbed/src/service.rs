@@ -46,7 +46,12 @@ impl Service {
         let admin = self.admin.clone();
         self.server
             .ready(Duration::from_secs(30), || async {
-                admin.get("/readyz").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
+                admin
+                    .get("/readyz")
+                    .await
+                    .ok()
+                    .filter(|answer| answer.status.is_success())
+                    .map(|_| ())
             })
             .await
     }
@@ -92,6 +97,11 @@ impl Service {
 pub fn service_binary(name: &str) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe()?;
     // target/debug/xtask, or target/debug/deps/it-0123
-    let found = here.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let found = here
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
     found.with_context(|| format!("{name} has not been built: run `cargo build -p {name}`"))
 }

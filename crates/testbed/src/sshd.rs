@@ -27,7 +27,8 @@ impl Sshd {
     pub fn program() -> Option<PathBuf> {
         on_path("ssh-keygen")?;
         on_path("ssh")?;
-        on_path("sshd").or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|path| path.is_file()))
+        on_path("sshd")
+            .or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|path| path.is_file()))
     }
 
     /// Starts one, with new keys.
@@ -36,7 +37,8 @@ impl Sshd {
     /// It is not installed, or does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(folder)?;
-        let program = Self::program().context("OpenSSH's client and server have to be installed")?;
+        let program =
+            Self::program().context("OpenSSH's client and server have to be installed")?;
         if rustix::process::geteuid().is_root() {
             // Debian leaves it to systemd.
             fs::create_dir_all("/run/sshd")?;
@@ -58,7 +60,9 @@ impl Sshd {
         );
         fs::write(&config, text)?;
         // -e: to stderr.
-        let mut server = Server::start(Spec::new("sshd", program, folder).args(["-D", "-e", "-f"]).args([config]))?;
+        let mut server = Server::start(
+            Spec::new("sshd", program, folder).args(["-D", "-e", "-f"]).args([config]),
+        )?;
         let answers = || async { TcpStream::connect(("127.0.0.1", port)).await.ok().map(|_| ()) };
         server.ready(Duration::from_secs(20), answers).await?;
         Ok(Self { server, port, folder: folder.to_owned() })
@@ -86,7 +90,10 @@ impl Sshd {
 }
 
 fn make_key(path: &Path) -> anyhow::Result<()> {
-    let status = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status()?;
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(path)
+        .status()?;
     ensure!(status.success(), "ssh-keygen ended with {status}");
     Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
 }

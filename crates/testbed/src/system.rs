@@ -100,16 +100,29 @@ impl Gateway {
 ///
 /// # Errors
 /// The program has not been built.
-pub fn worker_spec(folder: &Path, nats_url: &str, mongo: &Mongo, database: &str) -> anyhow::Result<Spec> {
+pub fn worker_spec(
+    folder: &Path,
+    nats_url: &str,
+    mongo: &Mongo,
+    database: &str,
+) -> anyhow::Result<Spec> {
     let spec = Service::spec("contact-worker", folder)?;
-    Ok(spec.env("NATS_URL", nats_url).env("MONGODB_URI", mongo.uri()).env("MONGODB_DATABASE", database))
+    Ok(spec
+        .env("NATS_URL", nats_url)
+        .env("MONGODB_URI", mongo.uri())
+        .env("MONGODB_DATABASE", database))
 }
 
 /// How a deployer is started. Each in a folder of its own. The text is that of its `TARGETS_FILE`.
 ///
 /// # Errors
 /// The program has not been built, or its files cannot be written.
-pub fn deployer_spec(folder: &Path, nats_url: &str, kubeconfig: &Path, targets: &str) -> anyhow::Result<Spec> {
+pub fn deployer_spec(
+    folder: &Path,
+    nats_url: &str,
+    kubeconfig: &Path,
+    targets: &str,
+) -> anyhow::Result<Spec> {
     fs::create_dir_all(folder)?;
     let file = folder.join("targets.yaml");
     fs::write(&file, targets)?;

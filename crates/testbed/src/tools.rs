@@ -24,9 +24,13 @@ pub fn workspace_folder() -> &'static Path {
 }
 
 /// The folder of the programs: `PORTFOLIO_TOOLS`, or `target/tools`.
-#[expect(clippy::disallowed_methods, reason = "the one switch of the development tools, which have no config.rs")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one switch of the development tools, which have no config.rs"
+)]
 pub fn tools_folder() -> PathBuf {
-    std::env::var_os("PORTFOLIO_TOOLS").map_or_else(|| workspace_folder().join("target/tools"), PathBuf::from)
+    std::env::var_os("PORTFOLIO_TOOLS")
+        .map_or_else(|| workspace_folder().join("target/tools"), PathBuf::from)
 }
 
 /// A program by its name.

@@ -46,7 +46,10 @@ impl<T> Default for Kept<T> {
 impl<T> Kept<T> {
     fn of<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a Arc<T>> {
         let from = (owner.to_owned(), String::new());
-        self.by_owner.range(from..).take_while(move |((of, _), _)| of == owner).map(|(_, object)| object)
+        self.by_owner
+            .range(from..)
+            .take_while(move |((of, _), _)| of == owner)
+            .map(|(_, object)| object)
     }
 
     fn get(&self, key: &str) -> Option<&Arc<T>> {
@@ -209,7 +212,8 @@ impl Objects {
     pub(crate) fn end<T: Kind>(&mut self) {
         let kept = T::kept(self);
         let listing = kept.listing.take().unwrap_or_default();
-        let gone: Vec<_> = kept.owners.keys().filter(|key| !listing.contains(*key)).cloned().collect();
+        let gone: Vec<_> =
+            kept.owners.keys().filter(|key| !listing.contains(*key)).cloned().collect();
         for key in gone {
             self.remove::<T>(&key);
         }
@@ -221,12 +225,14 @@ impl Objects {
     pub(crate) fn snapshot(&self, name: &str) -> Snapshot {
         let pods_known = self.replica_sets.listed && self.pods.listed;
         let Some(deployment) = self.deployments.get(name) else {
-            let deployment = if self.deployments.listed { Observed::Missing } else { Observed::Unknown };
+            let deployment =
+                if self.deployments.listed { Observed::Missing } else { Observed::Unknown };
             return Snapshot { deployment, pods_known, stale: self.stale, ..Snapshot::default() };
         };
         let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
         let replica_sets: Vec<_> = self.replica_sets.of(uid).cloned().collect();
-        let pods: Vec<_> = replica_sets.iter().flat_map(|set| self.pods.of(&set.uid)).cloned().collect();
+        let pods: Vec<_> =
+            replica_sets.iter().flat_map(|set| self.pods.of(&set.uid)).cloned().collect();
         let about = std::iter::once(uid)
             .chain(replica_sets.iter().map(|set| set.uid.as_str()))
             .chain(pods.iter().map(|pod| pod.uid.as_str()));
@@ -275,7 +281,10 @@ mod tests {
         assert_eq!(objects.put(warning("w1", "p1")).as_deref(), Some("app"));
         assert_eq!(objects.put(warning("w2", "elsewhere")), None);
         let snapshot = objects.snapshot("app");
-        assert_eq!((snapshot.replica_sets.len(), snapshot.pods.len(), snapshot.warnings.len()), (1, 1, 1));
+        assert_eq!(
+            (snapshot.replica_sets.len(), snapshot.pods.len(), snapshot.warnings.len()),
+            (1, 1, 1)
+        );
         assert_eq!(objects.remove::<Pod>("p1").as_deref(), Some("app"));
         assert!(objects.snapshot("app").pods.is_empty());
     }

@@ -72,7 +72,11 @@ fn span<B>(request: &Request<B>) -> Span {
     }
     let (method, uri) = (request.method(), request.uri());
     let template = template(uri.path());
-    let span = tracing::info_span!("kubernetes", otel.name = format_args!("{method} {template}"), otel.kind = "client");
+    let span = tracing::info_span!(
+        "kubernetes",
+        otel.name = format_args!("{method} {template}"),
+        otel.kind = "client"
+    );
     spans::note(&span, "http.request.method", method.to_string());
     spans::note(&span, "url.template", template);
     spans::note(&span, "url.path", uri.path().to_owned());
@@ -141,7 +145,11 @@ mod tests {
     #[test]
     fn a_request_has_the_verb_that_it_needs_the_right_for() {
         for (method, uri, expected) in [
-            (Method::GET, "/apis/apps/v1/namespaces/a/deployments?&watch=true&timeoutSeconds=290", "watch"),
+            (
+                Method::GET,
+                "/apis/apps/v1/namespaces/a/deployments?&watch=true&timeoutSeconds=290",
+                "watch",
+            ),
             (Method::GET, "/apis/apps/v1/namespaces/a/deployments?labelSelector=x", "list"),
             (Method::GET, "/apis/apps/v1/namespaces/a/deployments/b", "get"),
             (Method::GET, "/api/v1/namespaces/a/pods/b/log?previous=true", "get"),
@@ -156,8 +164,14 @@ mod tests {
     #[test]
     fn a_span_is_named_without_names() {
         for (path, expected) in [
-            ("/apis/apps/v1/namespaces/a/deployments", "/apis/apps/v1/namespaces/{namespace}/deployments"),
-            ("/apis/apps/v1/namespaces/a/deployments/b", "/apis/apps/v1/namespaces/{namespace}/deployments/{name}"),
+            (
+                "/apis/apps/v1/namespaces/a/deployments",
+                "/apis/apps/v1/namespaces/{namespace}/deployments",
+            ),
+            (
+                "/apis/apps/v1/namespaces/a/deployments/b",
+                "/apis/apps/v1/namespaces/{namespace}/deployments/{name}",
+            ),
             ("/api/v1/namespaces/a/pods/b/log", "/api/v1/namespaces/{namespace}/pods/{name}/log"),
             ("/version", "/version"),
         ] {

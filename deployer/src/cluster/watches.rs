@@ -57,8 +57,14 @@ impl Watches {
             Some(((argocd.namespace.clone(), argocd.application.clone()), watch::Sender::default()))
         };
         Self(Arc::new(Shared {
-            namespaces: targets.iter().map(|target| (target.namespace.clone(), Mutex::default())).collect(),
-            targets: targets.iter().map(|target| (place(target), watch::Sender::default())).collect(),
+            namespaces: targets
+                .iter()
+                .map(|target| (target.namespace.clone(), Mutex::default()))
+                .collect(),
+            targets: targets
+                .iter()
+                .map(|target| (place(target), watch::Sender::default()))
+                .collect(),
             applications: targets.iter().filter_map(application).collect(),
         }))
     }
@@ -75,22 +81,34 @@ impl Watches {
     /// What is known of a target.
     pub(super) fn snapshot(&self, target: &Target) -> Snapshot {
         let objects = self.0.namespaces.get(&target.namespace);
-        objects.map_or_else(Snapshot::default, |objects| locked(objects).snapshot(&target.deployment))
+        objects
+            .map_or_else(Snapshot::default, |objects| locked(objects).snapshot(&target.deployment))
     }
 
     /// What is known of an Application, now and from now on.
-    pub(super) fn application(&self, namespace: &str, name: &str) -> watch::Receiver<Option<Application>> {
+    pub(super) fn application(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> watch::Receiver<Option<Application>> {
         let known = self.0.applications.get(&(namespace.to_owned(), name.to_owned()));
         known.map_or_else(|| watch::Sender::default().subscribe(), watch::Sender::subscribe)
     }
 
     /// Watches until the shutdown begins.
     pub(super) async fn run(&self, client: &Client, latch: Latch, shutdown: &Shutdown) {
-        let argo: BTreeSet<_> = self.0.applications.keys().map(|(namespace, _)| namespace).collect();
+        let argo: BTreeSet<_> =
+            self.0.applications.keys().map(|(namespace, _)| namespace).collect();
         let state = State::new(latch, 4 * self.0.namespaces.len() + argo.len());
-        let in_namespaces =
-            join_all(self.0.namespaces.keys().map(|namespace| self.watch_namespace(client, namespace, &state)));
-        let of_argo = join_all(argo.into_iter().map(|namespace| self.watch_applications(client, namespace, &state)));
+        let in_namespaces = join_all(
+            self.0
+                .namespaces
+                .keys()
+                .map(|namespace| self.watch_namespace(client, namespace, &state)),
+        );
+        let of_argo = join_all(
+            argo.into_iter().map(|namespace| self.watch_applications(client, namespace, &state)),
+        );
         tokio::select! {
             _ = futures::future::join(in_namespaces, of_argo) => {}
             () = shutdown.begun() => {}
@@ -108,9 +126,13 @@ impl Watches {
             self.watch_kind(client, namespace, all.clone(), state, |deployment: Deployment| {
                 is_target(&deployment).then(|| slim(deployment))
             }),
-            self.watch_kind(client, namespace, all.clone(), state, |set: ApiReplicaSet| Some(ReplicaSet::of(&set))),
+            self.watch_kind(client, namespace, all.clone(), state, |set: ApiReplicaSet| Some(
+                ReplicaSet::of(&set)
+            )),
             self.watch_kind(client, namespace, all, state, |pod: ApiPod| Some(Pod::of(&pod))),
-            self.watch_kind(client, namespace, warnings, state, |event: Event| Some(Warning::of(&event))),
+            self.watch_kind(client, namespace, warnings, state, |event: Event| Some(Warning::of(
+                &event
+            ))),
         );
     }
 
@@ -131,7 +153,8 @@ impl Watches {
             + 'static,
     {
         let Some(objects) = self.0.namespaces.get(namespace) else { return };
-        let mut events = std::pin::pin!(watcher(Api::<A>::namespaced(client.clone(), namespace), config));
+        let mut events =
+            std::pin::pin!(watcher(Api::<A>::namespaced(client.clone(), namespace), config));
         let what = format!("{} in {namespace}", T::NAME);
         loop {
             let concerned = match events.try_next().await {
@@ -188,7 +211,8 @@ impl Watches {
         let mut events = std::pin::pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
         let what = format!("ArgoCD Applications in {namespace}");
         let tell = |name: &str, application: Option<Application>| {
-            if let Some(sender) = self.0.applications.get(&(namespace.to_owned(), name.to_owned())) {
+            if let Some(sender) = self.0.applications.get(&(namespace.to_owned(), name.to_owned()))
+            {
                 sender.send_replace(application);
             }
         };

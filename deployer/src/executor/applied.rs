@@ -35,8 +35,11 @@ impl Executor {
         until: DateTime<Utc>,
     ) -> Result<Result<Written, End>, Failure> {
         let Argocd { application: name, namespace, timeout } = argocd;
-        let disagrees = |cause: &str, told: &str| Ok(Err(End::Failed(diagnosis::argocd_disagrees(cause, name, told))));
-        let deadline = Instant::now() + (*timeout).min((until - Utc::now()).to_std().unwrap_or_default());
+        let disagrees = |cause: &str, told: &str| {
+            Ok(Err(End::Failed(diagnosis::argocd_disagrees(cause, name, told))))
+        };
+        let deadline =
+            Instant::now() + (*timeout).min((until - Utc::now()).to_std().unwrap_or_default());
         let mut seen = self.cluster.application(namespace, name);
         let mut changes = self.cluster.changes(&self.target);
         let mut asked: Option<Instant> = None;
@@ -44,9 +47,12 @@ impl Executor {
         loop {
             changes.borrow_and_update();
             let application = seen.borrow_and_update().clone();
-            let standing =
-                application.as_ref().map_or_else(|| "nothing is known of it".to_owned(), Application::standing);
-            if application.is_none() && matches!(self.cluster.has_application(namespace, name).await, Ok(false)) {
+            let standing = application
+                .as_ref()
+                .map_or_else(|| "nothing is known of it".to_owned(), Application::standing);
+            if application.is_none()
+                && matches!(self.cluster.has_application(namespace, name).await, Ok(false))
+            {
                 return disagrees(
                     "ApplicationNotFound",
                     &format!("there is none of that name in namespace {namespace}"),
@@ -55,16 +61,22 @@ impl Executor {
             let application = application.unwrap_or_default();
             let applied = self.any_contains(gitops, application.revisions(), revision).await;
             let snapshot = self.cluster.snapshot(&self.target);
-            let ours = snapshot.image(&self.target.container).is_some_and(|is| same_image(is, image));
+            let ours =
+                snapshot.image(&self.target.container).is_some_and(|is| same_image(is, image));
             if applied && ours {
                 // The last word is the API server's.
                 let read = match self.insist(|| self.cluster.get(&self.target)).await? {
                     Ok(Some(read)) => read,
-                    Ok(None) => return Ok(Err(End::Failed(diagnosis::no_deployment(&self.target)))),
+                    Ok(None) => {
+                        return Ok(Err(End::Failed(diagnosis::no_deployment(&self.target))));
+                    }
                     Err(diagnosis) => return Ok(Err(End::Failed(diagnosis))),
                 };
                 if image_of(&read, &self.target.container).is_some_and(|is| same_image(is, image)) {
-                    return Ok(Ok((read.metadata.generation, image_set_at(&read, &self.target.container))));
+                    return Ok(Ok((
+                        read.metadata.generation,
+                        image_set_at(&read, &self.target.container),
+                    )));
                 }
             }
             let failed = application.failed();
@@ -72,15 +84,21 @@ impl Executor {
                 Some((at, _)) => self.any_contains(gitops, [at].into_iter(), revision).await,
                 None => false,
             };
-            let trouble = application.error().or(failed.filter(|_| failed_ours).map(|(_, told)| ("SyncFailed", told)));
+            let trouble = application
+                .error()
+                .or(failed.filter(|_| failed_ours).map(|(_, told)| ("SyncFailed", told)));
             match trouble {
-                Some((cause, told)) if passed(&mut wrong, self.target.failure_grace) => return disagrees(cause, told),
+                Some((cause, told)) if passed(&mut wrong, self.target.failure_grace) => {
+                    return disagrees(cause, told);
+                }
                 Some(_) => {}
                 None => wrong = None,
             }
             let synced = application.synced_revision();
             let here = match synced {
-                Some(at) if !ours => self.any_contains(gitops, [at].into_iter(), revision).await.then_some(at),
+                Some(at) if !ours => {
+                    self.any_contains(gitops, [at].into_iter(), revision).await.then_some(at)
+                }
                 _ => None,
             };
             match here {
@@ -93,7 +111,8 @@ impl Executor {
             }
             if Instant::now() >= deadline {
                 let waited = humantime::format_duration(*timeout);
-                let told = format!("after {waited} commit {} is not applied: {standing}", short(revision));
+                let told =
+                    format!("after {waited} commit {} is not applied: {standing}", short(revision));
                 return disagrees("ApplicationNotSynced", &told);
             }
             if !applied && asked.is_none_or(|asked| asked.elapsed() >= REFRESH_EVERY) {
@@ -124,7 +143,9 @@ impl Executor {
                 Err(GitError::Refused(told)) => {
                     tracing::warn!(target = %self.target.name, "{}", redact::message(&told));
                 }
-                Err(GitError::Unavailable(error)) => tracing::warn!(target = %self.target.name, "{error:#}"),
+                Err(GitError::Unavailable(error)) => {
+                    tracing::warn!(target = %self.target.name, "{error:#}")
+                }
             }
         }
         false
@@ -132,8 +153,16 @@ impl Executor {
 
     /// Why the image is another one, though `ArgoCD` is done with our commit: the commit that it is at has another tag, or it
     /// leaves the image alone.
-    async fn why_ignored(&self, gitops: &Gitops, application: &str, image: &str, at: &str, is: &str) -> End {
-        let (wanted, repository) = (image.parse::<ImageReference>().ok(), self.git.repository(gitops));
+    async fn why_ignored(
+        &self,
+        gitops: &Gitops,
+        application: &str,
+        image: &str,
+        at: &str,
+        is: &str,
+    ) -> End {
+        let (wanted, repository) =
+            (image.parse::<ImageReference>().ok(), self.git.repository(gitops));
         if let (Some(wanted), Some(repository)) = (wanted, repository) {
             let text = repository.read(at, &gitops.file).await.ok().flatten();
             let tag = text.and_then(|text| kustomization::tag(&text, &self.target.image).ok());

@@ -90,7 +90,10 @@ impl Executor {
         let until = last.deadline_at.unwrap_or_else(|| self.deadline());
         match self.await_applied(gitops, argocd, &last.image, &revision, until).await? {
             Ok((generation, set_at)) => {
-                let stood = last.previous_image.as_deref().is_some_and(|before| same_image(before, &last.image));
+                let stood = last
+                    .previous_image
+                    .as_deref()
+                    .is_some_and(|before| same_image(before, &last.image));
                 let detail = format!("ArgoCD has set the image, by commit {}", short(&revision));
                 let set_at = (!stood).then(|| set_at.unwrap_or_else(Utc::now));
                 note_progressing(log, generation, set_at, &detail).await
@@ -107,7 +110,8 @@ impl Executor {
         until: DateTime<Utc>,
     ) -> Result<Result<String, End>, Failure> {
         let Some(repository) = self.git.repository(gitops) else {
-            let diagnosis = diagnosis::not_committed("GitRefused", gitops, "there is no clone of it");
+            let diagnosis =
+                diagnosis::not_committed("GitRefused", gitops, "there is no clone of it");
             return Ok(Err(End::Failed(diagnosis)));
         };
         let (mut refused, mut pause) = (None, PAUSE);
@@ -124,7 +128,11 @@ impl Executor {
                 Ok(Try::Rejected(told)) | Err(GitError::Refused(told)) => {
                     let since = *refused.get_or_insert_with(Instant::now);
                     if since.elapsed() >= self.target.failure_grace {
-                        return Ok(Err(End::Failed(diagnosis::not_committed("GitRefused", gitops, &told))));
+                        return Ok(Err(End::Failed(diagnosis::not_committed(
+                            "GitRefused",
+                            gitops,
+                            &told,
+                        ))));
                     }
                     ("GitRefused", told)
                 }
@@ -144,18 +152,28 @@ impl Executor {
 }
 
 /// Puts a commit upon the branch as it is now.
-async fn try_to_commit(repository: &Repository, gitops: &Gitops, wanted: &Wanted<'_>) -> Result<Try, GitError> {
-    let wrong = |told: &str| Ok(Try::Wrong(diagnosis::not_committed("KustomizationInvalid", gitops, told)));
-    let tag_of = |image: &str| image.parse::<ImageReference>().ok().and_then(|image| image.tag().map(str::to_owned));
+async fn try_to_commit(
+    repository: &Repository,
+    gitops: &Gitops,
+    wanted: &Wanted<'_>,
+) -> Result<Try, GitError> {
+    let wrong =
+        |told: &str| Ok(Try::Wrong(diagnosis::not_committed("KustomizationInvalid", gitops, told)));
+    let tag_of = |image: &str| {
+        image.parse::<ImageReference>().ok().and_then(|image| image.tag().map(str::to_owned))
+    };
     let image: Option<ImageReference> =
         wanted.image.parse().ok().filter(|image: &ImageReference| image.digest().is_none());
-    let Some((image, tag)) = image.and_then(|image| image.tag().map(str::to_owned).map(|tag| (image.clone(), tag)))
+    let Some((image, tag)) =
+        image.and_then(|image| image.tag().map(str::to_owned).map(|tag| (image.clone(), tag)))
     else {
         return wrong(&format!("{} is not an image with a tag and without a digest", wanted.image));
     };
     let _turn = repository.turn().await;
     let head = repository.fetch().await?;
-    let Some(text) = repository.read(&head, &gitops.file).await? else { return wrong("there is no such file") };
+    let Some(text) = repository.read(&head, &gitops.file).await? else {
+        return wrong("there is no such file");
+    };
     let current = match kustomization::tag(&text, &image) {
         Ok(current) => current,
         Err(told) => return wrong(&told),
@@ -164,7 +182,8 @@ async fn try_to_commit(repository: &Repository, gitops: &Gitops, wanted: &Wanted
         // Whoever committed it, perhaps we, before we were interrupted.
         return Ok(Try::Done(head));
     }
-    let may_replace = wanted.instead_of.is_none_or(|image| tag_of(image).as_deref() == Some(&current));
+    let may_replace =
+        wanted.instead_of.is_none_or(|image| tag_of(image).as_deref() == Some(&current));
     if !may_replace || repository.find(&head, &wanted.trailer).await?.is_some() {
         return Ok(Try::Replaced(diagnosis::recommitted(gitops, &current)));
     }

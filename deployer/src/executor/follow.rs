@@ -53,9 +53,16 @@ impl Executor {
     }
 
     /// Tells the verdict that an end leads to.
-    pub(super) async fn end(&self, log: &mut RolloutLog, end: End, seen: Seen) -> Result<(), Failure> {
+    pub(super) async fn end(
+        &self,
+        log: &mut RolloutLog,
+        end: End,
+        seen: Seen,
+    ) -> Result<(), Failure> {
         match end {
-            End::Complete(detail) => self.conclude(log, RolloutState::Succeeded, detail, None, seen).await,
+            End::Complete(detail) => {
+                self.conclude(log, RolloutState::Succeeded, detail, None, seen).await
+            }
             End::Failed(diagnosis) => self.fail(log, diagnosis, seen).await,
             End::Replaced(diagnosis) => {
                 let detail = diagnosis.summary.clone();
@@ -85,7 +92,10 @@ impl Executor {
             changes.borrow_and_update();
             let phase = observe(&self.cluster.snapshot(&self.target), &judge.expected).phase;
             let lost = matches!(phase, Phase::Replaced { .. } | Phase::NoContainer | Phase::Gone);
-            if lost && let Look::Ended(end @ (End::Failed(_) | End::Replaced(_)), seen) = self.look(&mut judge).await? {
+            if lost
+                && let Look::Ended(end @ (End::Failed(_) | End::Replaced(_)), seen) =
+                    self.look(&mut judge).await?
+            {
                 return Ok((end, seen));
             }
             if changes.changed().await.is_err() {
@@ -107,7 +117,11 @@ impl Executor {
     }
 
     /// Follows to the end.
-    pub(super) async fn follow(&self, log: &mut RolloutLog, judge: &mut Judge) -> Result<(End, Seen), Failure> {
+    pub(super) async fn follow(
+        &self,
+        log: &mut RolloutLog,
+        judge: &mut Judge,
+    ) -> Result<(End, Seen), Failure> {
         let mut changes = self.cluster.changes(&self.target);
         loop {
             changes.borrow_and_update();
@@ -121,7 +135,8 @@ impl Executor {
                     Err(failure) => return Err(failure),
                 },
                 Judgement::Waiting { until, trouble, .. } => {
-                    let wrong = trouble.map(|(trouble, _)| diagnosis::of_trouble(&trouble, &snapshot));
+                    let wrong =
+                        trouble.map(|(trouble, _)| diagnosis::of_trouble(&trouble, &snapshot));
                     self.note_progress(log, judge, &snapshot, wrong).await?;
                     until
                 }
@@ -129,7 +144,13 @@ impl Executor {
                 _ => match self.look(judge).await? {
                     Look::Ended(end, seen) => {
                         if matches!(end, End::Complete(_)) {
-                            self.note_progress(log, judge, &self.cluster.snapshot(&self.target), None).await?;
+                            self.note_progress(
+                                log,
+                                judge,
+                                &self.cluster.snapshot(&self.target),
+                                None,
+                            )
+                            .await?;
                         }
                         return Ok((end, seen));
                     }
@@ -172,7 +193,9 @@ impl Executor {
             Judgement::Replaced { image } => {
                 let container = &self.target.container;
                 let by = match &snapshot.deployment {
-                    Observed::Found(deployment) => who_set_image(deployment, container, FIELD_MANAGER),
+                    Observed::Found(deployment) => {
+                        who_set_image(deployment, container, FIELD_MANAGER)
+                    }
                     Observed::Missing | Observed::Unknown => None,
                 };
                 End::Replaced(diagnosis::replaced(&image, by.as_deref(), &self.target))
@@ -196,10 +219,15 @@ impl Executor {
         }
         let counts = observe(snapshot, &judge.expected).progress.or(last.progress);
         let since = judge.trouble_since();
-        let cause = |diagnosis: &Option<Diagnosis>| diagnosis.as_ref().map(|diagnosis| diagnosis.cause.clone());
+        let cause = |diagnosis: &Option<Diagnosis>| {
+            diagnosis.as_ref().map(|diagnosis| diagnosis.cause.clone())
+        };
         // Between two crashes nothing is wrong for a moment, which is no news.
         let wrong = if since.is_some() { wrong.or_else(|| last.diagnosis.clone()) } else { None };
-        if counts == last.progress && cause(&wrong) == cause(&last.diagnosis) && since == last.trouble_since {
+        if counts == last.progress
+            && cause(&wrong) == cause(&last.diagnosis)
+            && since == last.trouble_since
+        {
             return Ok(());
         }
         log.advance(RolloutState::Progressing, |change| {

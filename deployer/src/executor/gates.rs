@@ -35,10 +35,14 @@ impl Executor {
         match tested {
             Ok(()) if self.target.argocd.is_some() => {
                 let detail = format!("the smoke test passed {} times in a row", smoke.successes);
-                log.advance(RolloutState::AwaitingArgocd, |change| change.detail = Some(detail)).await
+                log.advance(RolloutState::AwaitingArgocd, |change| change.detail = Some(detail))
+                    .await
             }
             Ok(()) => self.confirm(log).await,
-            Err(told) => self.fail(log, diagnosis::smoke_test_failed(smoke.timeout, &told), Seen::now()).await,
+            Err(told) => {
+                self.fail(log, diagnosis::smoke_test_failed(smoke.timeout, &told), Seen::now())
+                    .await
+            }
         }
     }
 
@@ -56,13 +60,22 @@ impl Executor {
         match agreed {
             Ok(()) => self.confirm(log).await,
             Err((cause, told)) => {
-                self.fail(log, diagnosis::argocd_disagrees(cause, &argocd.application, &told), Seen::now()).await
+                self.fail(
+                    log,
+                    diagnosis::argocd_disagrees(cause, &argocd.application, &told),
+                    Seen::now(),
+                )
+                .await
             }
         }
     }
 
     /// Waits for `ArgoCD`; a cause, and why, if it does not come to agree.
-    async fn agreed(&self, log: &RolloutLog, argocd: &Argocd) -> Result<(), (&'static str, String)> {
+    async fn agreed(
+        &self,
+        log: &RolloutLog,
+        argocd: &Argocd,
+    ) -> Result<(), (&'static str, String)> {
         let Argocd { application: name, namespace, timeout } = argocd;
         let last = log.last();
         let since = last.set_at.unwrap_or(last.started_at);
@@ -72,7 +85,10 @@ impl Executor {
         let mut degraded: Option<Instant> = None;
         loop {
             let application = seen.borrow_and_update().clone();
-            let gate = match application.as_ref().map(|application| application.gate(&last.image, Some(since))) {
+            let gate = match application
+                .as_ref()
+                .map(|application| application.gate(&last.image, Some(since)))
+            {
                 Some(Gate::Open) => Some(self.at_commit(log, application.as_ref()).await),
                 other => other,
             };
@@ -100,7 +116,10 @@ impl Executor {
                 }
             };
             if Instant::now() >= deadline {
-                return Err((cause, format!("after {} {told}", humantime::format_duration(*timeout))));
+                return Err((
+                    cause,
+                    format!("after {} {told}", humantime::format_duration(*timeout)),
+                ));
             }
             if asked.is_none_or(|asked| asked.elapsed() >= REFRESH_EVERY) {
                 asked = Some(Instant::now());
@@ -115,12 +134,18 @@ impl Executor {
 
     /// Where a commit asks for the image, what `ArgoCD` agrees with has to be that commit, or one upon it.
     async fn at_commit(&self, log: &RolloutLog, application: Option<&Application>) -> Gate {
-        let (Some(gitops), Some(revision)) = (&self.target.gitops, &log.last().revision) else { return Gate::Open };
+        let (Some(gitops), Some(revision)) = (&self.target.gitops, &log.last().revision) else {
+            return Gate::Open;
+        };
         let at = application.and_then(Application::synced_revision);
         if self.any_contains(gitops, at.into_iter(), revision).await {
             return Gate::Open;
         }
-        Gate::Stale(format!("it is at {}, which is not upon commit {}", at.map_or("no commit", short), short(revision)))
+        Gate::Stale(format!(
+            "it is at {}, which is not upon commit {}",
+            at.map_or("no commit", short),
+            short(revision)
+        ))
     }
 
     /// Asks `ArgoCD` to look. It looks by itself too, only later.

@@ -36,8 +36,13 @@ impl Executor {
             change.detail = Some(format!("{}; going back to {image}", diagnosis.summary));
             change.diagnosis = Some(diagnosis);
             change.trouble_since = None;
-            change.rollback =
-                Some(Rollback { image, deadline_at: self.deadline(), generation: None, set_at: None, diagnosis: None });
+            change.rollback = Some(Rollback {
+                image,
+                deadline_at: self.deadline(),
+                generation: None,
+                set_at: None,
+                diagnosis: None,
+            });
         })
         .await
     }
@@ -52,7 +57,9 @@ impl Executor {
         if back.generation.is_none() {
             match self.set_back(log, &back).await? {
                 Ok((generation, set_at)) => (back.generation, back.set_at) = (generation, set_at),
-                Err(diagnosis) => return self.not_rolled_back(log, back, diagnosis, Seen::now()).await,
+                Err(diagnosis) => {
+                    return self.not_rolled_back(log, back, diagnosis, Seen::now()).await;
+                }
             }
             let noted = back.clone();
             log.advance(RolloutState::RollingBack, |change| {
@@ -71,7 +78,10 @@ impl Executor {
         match self.follow(log, &mut judge).await? {
             (End::Complete(_), seen) => {
                 let diagnosis = log.last().diagnosis.clone();
-                let why = diagnosis.as_ref().map(|diagnosis| diagnosis.summary.as_str()).unwrap_or_default();
+                let why = diagnosis
+                    .as_ref()
+                    .map(|diagnosis| diagnosis.summary.as_str())
+                    .unwrap_or_default();
                 let detail = format!("{why}; {} serves again", back.image);
                 self.conclude(log, RolloutState::RolledBack, detail, diagnosis, seen).await
             }
@@ -90,8 +100,14 @@ impl Executor {
         seen: Seen,
     ) -> Result<(), Failure> {
         seen.check()?;
-        let first = log.last().diagnosis.as_ref().map(|diagnosis| diagnosis.summary.clone()).unwrap_or_default();
-        let detail = format!("{first}; and it could not be rolled back to {}: {}", back.image, why.summary);
+        let first = log
+            .last()
+            .diagnosis
+            .as_ref()
+            .map(|diagnosis| diagnosis.summary.clone())
+            .unwrap_or_default();
+        let detail =
+            format!("{first}; and it could not be rolled back to {}: {}", back.image, why.summary);
         back.diagnosis = Some(why);
         log.advance(RolloutState::Failed, |change| {
             change.reason = Some(detail.clone());
@@ -111,12 +127,17 @@ impl Executor {
     ) -> Result<Result<Written, Diagnosis>, Failure> {
         let wanted = Wanted {
             image: &back.image,
-            title: format!("Take {} back to {}, since {} failed", self.target.name, back.image, last.image),
+            title: format!(
+                "Take {} back to {}, since {} failed",
+                self.target.name, back.image, last.image
+            ),
             trailer: format!("Rollback: {}.{}", self.target.name, last.build_id),
             instead_of: Some(&last.image),
         };
         let applied = match self.commit(gitops, &wanted, back.deadline_at).await? {
-            Ok(revision) => self.await_applied(gitops, argocd, &back.image, &revision, back.deadline_at).await?,
+            Ok(revision) => {
+                self.await_applied(gitops, argocd, &back.image, &revision, back.deadline_at).await?
+            }
             Err(end) => Err(end),
         };
         Ok(applied.map_err(|end| match end {
@@ -127,12 +148,19 @@ impl Executor {
     }
 
     /// Sets the image before ours. The generation that has it then, and when it was written.
-    async fn set_back(&self, log: &RolloutLog, back: &Rollback) -> Result<Result<Written, Diagnosis>, Failure> {
+    async fn set_back(
+        &self,
+        log: &RolloutLog,
+        back: &Rollback,
+    ) -> Result<Result<Written, Diagnosis>, Failure> {
         let last = log.last();
         if let (Some(gitops), Some(argocd)) = (&self.target.gitops, &self.target.argocd) {
             return self.commit_back(last, back, gitops, argocd).await;
         }
-        let because = format!("{}, back from {} which failed (build {})", back.image, last.image, last.build_id);
+        let because = format!(
+            "{}, back from {} which failed (build {})",
+            back.image, last.image, last.build_id
+        );
         loop {
             let (read, current) = match self.read_target().await? {
                 Ok(found) => found,

@@ -24,12 +24,18 @@ impl Executor {
         if let Some(argocd) = &self.target.argocd
             && log.last().state == RolloutState::Accepted
         {
-            let found = self.insist(|| self.cluster.has_application(&argocd.namespace, &argocd.application)).await?;
+            let found = self
+                .insist(|| self.cluster.has_application(&argocd.namespace, &argocd.application))
+                .await?;
             let missing = format!("there is none of that name in namespace {}", argocd.namespace);
             match found {
                 Ok(true) => {}
                 Ok(false) => {
-                    let diagnosis = diagnosis::argocd_disagrees("ApplicationNotFound", &argocd.application, &missing);
+                    let diagnosis = diagnosis::argocd_disagrees(
+                        "ApplicationNotFound",
+                        &argocd.application,
+                        &missing,
+                    );
                     return self.fail(log, diagnosis, Seen::now()).await;
                 }
                 Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
@@ -48,9 +54,14 @@ impl Executor {
             let image = log.last().image.clone();
             if same_image(&current, &image) {
                 // It stood there before, or we set it and were interrupted before we could say so.
-                let stood = log.last().previous_image.as_deref().is_some_and(|before| same_image(before, &image));
+                let stood = log
+                    .last()
+                    .previous_image
+                    .as_deref()
+                    .is_some_and(|before| same_image(before, &image));
                 let set_at = (!stood).then(|| written.unwrap_or_else(Utc::now));
-                let detail = if stood { "the image stands there already" } else { "the image is set" };
+                let detail =
+                    if stood { "the image stands there already" } else { "the image is set" };
                 return note_progressing(log, read.metadata.generation, set_at, detail).await;
             }
             let because = format!("{image} (build {})", log.last().build_id);
@@ -58,13 +69,19 @@ impl Executor {
                 Ok(Some((generation, written))) => {
                     tracing::info!(target = %self.target.name, image, "image set");
                     let set_at = written.unwrap_or_else(Utc::now);
-                    return note_progressing(log, generation, Some(set_at), "the image is set").await;
+                    return note_progressing(log, generation, Some(set_at), "the image is set")
+                        .await;
                 }
-                Ok(None) if log.last().deadline_at.is_some_and(|deadline| deadline <= Utc::now()) => {
+                Ok(None)
+                    if log.last().deadline_at.is_some_and(|deadline| deadline <= Utc::now()) =>
+                {
                     let deadline = humantime::format_duration(self.target.deadline);
-                    let summary =
-                        format!("the image could not be set within {deadline}: others kept changing the Deployment");
-                    return self.fail(log, diagnosis::simple("DeadlineExceeded", summary), Seen::now()).await;
+                    let summary = format!(
+                        "the image could not be set within {deadline}: others kept changing the Deployment"
+                    );
+                    return self
+                        .fail(log, diagnosis::simple("DeadlineExceeded", summary), Seen::now())
+                        .await;
                 }
                 Ok(None) => self.pause(PAUSE).await?,
                 Err(diagnosis) => return self.fail(log, diagnosis, Seen::now()).await,
@@ -73,7 +90,9 @@ impl Executor {
     }
 
     /// The Deployment as the API server has it, and the image of the target's container; or what is missing.
-    pub(super) async fn read_target(&self) -> Result<Result<(Arc<Deployment>, String), Diagnosis>, Failure> {
+    pub(super) async fn read_target(
+        &self,
+    ) -> Result<Result<(Arc<Deployment>, String), Diagnosis>, Failure> {
         let read = match self.insist(|| self.cluster.get(&self.target)).await? {
             Ok(Some(read)) => read,
             Ok(None) => return Ok(Err(diagnosis::no_deployment(&self.target))),
@@ -98,7 +117,9 @@ impl Executor {
                 // A test that fails is answered like a value that is refused. Reading again tells which.
                 Err(PatchError::Request(RequestError::Refused { code: 422, reason, message })) => {
                     let again = self.cluster.get(&self.target).await?;
-                    if again.is_some_and(|again| again.metadata.generation == read.metadata.generation) {
+                    if again
+                        .is_some_and(|again| again.metadata.generation == read.metadata.generation)
+                    {
                         Err(RequestError::Refused { code: 422, reason, message })
                     } else {
                         Ok(None)
@@ -111,11 +132,17 @@ impl Executor {
     }
 
     /// Before the image is set: what stood there, and until when the rollout may take.
-    pub(super) async fn note_patching(&self, log: &mut RolloutLog, current: &str) -> Result<(), Failure> {
+    pub(super) async fn note_patching(
+        &self,
+        log: &mut RolloutLog,
+        current: &str,
+    ) -> Result<(), Failure> {
         let last = log.last();
         let ours = same_image(current, &last.image);
         // Interrupted after the write, the image before it is in the log and no longer in the cluster.
-        if last.state == RolloutState::Patching && (ours || last.previous_image.as_deref() == Some(current)) {
+        if last.state == RolloutState::Patching
+            && (ours || last.previous_image.as_deref() == Some(current))
+        {
             return Ok(());
         }
         log.advance(RolloutState::Patching, |change| {

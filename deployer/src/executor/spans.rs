@@ -45,11 +45,18 @@ pub(super) fn step(state: RolloutState) -> Option<Span> {
 }
 
 /// Notes what a step has led to.
-pub(super) fn tell(span: Option<&Span>, done: &Result<(), Failure>, before: RolloutState, last: &RolloutChanged) {
+pub(super) fn tell(
+    span: Option<&Span>,
+    done: &Result<(), Failure>,
+    before: RolloutState,
+    last: &RolloutChanged,
+) {
     let Some(span) = span else { return };
     spans::note(span, "rollout.state", last.state.as_str());
     match done {
-        Err(failure) if failure.is_error() => spans::failed(span, failure.kind(), failure.to_string()),
+        Err(failure) if failure.is_error() => {
+            spans::failed(span, failure.kind(), failure.to_string())
+        }
         // A way back that fails has a diagnosis of its own.
         Ok(()) if before == RolloutState::RollingBack => {
             blame(span, last.rollback.as_ref().and_then(|back| back.diagnosis.as_ref()));

@@ -15,8 +15,12 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 fn judge() -> Judge {
-    let expected =
-        Expectation { container: "app".to_owned(), image: OURS.to_owned(), generation: 2, since: Some(at(0)) };
+    let expected = Expectation {
+        container: "app".to_owned(),
+        image: OURS.to_owned(),
+        generation: 2,
+        since: Some(at(0)),
+    };
     Judge::new(expected, at(600), Duration::from_secs(30), None)
 }
 
@@ -36,7 +40,16 @@ impl World {
     /// Our write is seen, one of two new pods is made and not ready, two old ones serve.
     fn begun() -> Self {
         let (new, old) = (vec![pod(false, None)], vec![pod(true, None), pod(true, None)]);
-        Self { generation: 2, observed: 2, image: OURS, desired: 2, counts: (3, 1, 2), new, old, available: 0 }
+        Self {
+            generation: 2,
+            observed: 2,
+            image: OURS,
+            desired: 2,
+            counts: (3, 1, 2),
+            new,
+            old,
+            available: 0,
+        }
     }
 
     fn with(trouble: &str) -> Self {
@@ -64,7 +77,9 @@ impl World {
             })
         };
         let of = |pods: &[Pod], owner: &str| {
-            pods.iter().map(|pod| Arc::new(Pod { owner: owner.to_owned(), ..pod.clone() })).collect::<Vec<_>>()
+            pods.iter()
+                .map(|pod| Arc::new(Pod { owner: owner.to_owned(), ..pod.clone() }))
+                .collect::<Vec<_>>()
         };
         Snapshot {
             replica_sets: vec![set("old", THEIRS, 1), set("new", OURS, 2)],
@@ -105,7 +120,12 @@ fn what_does_not_pass_fails_within_seconds() {
     let wrong = World::with("ErrImagePull");
     assert_eq!(
         timeline(&mut judge(), &[(1, &World::begun()), (2, &wrong), (3, &wrong), (4, &wrong)]),
-        ["waiting", "ImagePullBackOff since 2", "ImagePullBackOff since 2", "failed: ImagePullBackOff"]
+        [
+            "waiting",
+            "ImagePullBackOff since 2",
+            "ImagePullBackOff since 2",
+            "failed: ImagePullBackOff"
+        ]
     );
 }
 
@@ -130,15 +150,22 @@ fn what_may_pass_fails_when_it_has_lasted_for_the_grace() {
     assert_eq!(timeline(&mut judge(), &[(2, &wrong), (33, &wrong)])[1], "failed: CrashLoopBackOff");
     // It runs in between, and crashes again.
     let seen = [(2, &wrong), (10, &World::begun()), (20, &wrong), (32, &wrong)];
-    assert_eq!(timeline(&mut judge(), &seen)[2..], ["CrashLoopBackOff since 2", "failed: CrashLoopBackOff"]);
+    assert_eq!(
+        timeline(&mut judge(), &seen)[2..],
+        ["CrashLoopBackOff since 2", "failed: CrashLoopBackOff"]
+    );
 }
 
 #[test]
 fn what_has_passed_is_forgotten() {
     let wrong = World::with("CrashLoopBackOff");
     // Well for as long as the grace.
-    let seen = [(2, &wrong), (3, &World::begun()), (40, &World::begun()), (41, &wrong), (50, &wrong)];
-    assert_eq!(timeline(&mut judge(), &seen)[3..], ["CrashLoopBackOff since 41", "CrashLoopBackOff since 41"]);
+    let seen =
+        [(2, &wrong), (3, &World::begun()), (40, &World::begun()), (41, &wrong), (50, &wrong)];
+    assert_eq!(
+        timeline(&mut judge(), &seen)[3..],
+        ["CrashLoopBackOff since 41", "CrashLoopBackOff since 41"]
+    );
     // Another pod is available meanwhile.
     let further = World { available: 1, ..wrong.clone() };
     let seen = [(2, &wrong), (20, &further), (33, &further), (50, &further)];
@@ -159,7 +186,10 @@ fn whoever_takes_over_counts_on() {
 #[test]
 fn the_deadline_holds_and_whoever_is_done_by_then_has_succeeded() {
     let world = World::begun();
-    assert_eq!(timeline(&mut judge(), &[(599, &world), (600, &world)]), ["waiting", "failed: deadline"]);
+    assert_eq!(
+        timeline(&mut judge(), &[(599, &world), (600, &world)]),
+        ["waiting", "failed: deadline"]
+    );
     let (new, old) = (vec![pod(true, None), pod(true, None)], Vec::new());
     let done = World { counts: (2, 2, 2), available: 2, new, old, ..world };
     assert_eq!(timeline(&mut judge(), &[(900, &done)]), ["complete"]);
@@ -168,8 +198,10 @@ fn the_deadline_holds_and_whoever_is_done_by_then_has_succeeded() {
 fn a_pod() -> impl Strategy<Value = Pod> {
     const REASONS: [&str; 3] = ["ErrImagePull", "CrashLoopBackOff", "ContainerCreating"];
     let waiting = prop::option::of(prop::sample::select(&REASONS[..]));
-    (any::<bool>(), waiting, prop::bool::weighted(0.2))
-        .prop_map(|(ready, waiting, ending)| Pod { ending, ..pod(ready && waiting.is_none(), waiting) })
+    (any::<bool>(), waiting, prop::bool::weighted(0.2)).prop_map(|(ready, waiting, ending)| Pod {
+        ending,
+        ..pod(ready && waiting.is_none(), waiting)
+    })
 }
 
 prop_compose! {

@@ -34,20 +34,27 @@ impl Gitops {
     /// Something that it needs is missing.
     pub(super) fn check(&self, has_argocd: bool) -> Result<(), String> {
         if !has_argocd {
-            return Err("a target with gitops needs argocd, which deploys what is committed".to_owned());
+            return Err(
+                "a target with gitops needs argocd, which deploys what is committed".to_owned()
+            );
         }
         let by_ssh = !self.repository.starts_with("file://");
         if by_ssh && (self.key_file.is_none() || self.known_hosts_file.is_none()) {
-            return Err(format!("{} is reached by SSH, which needs key_file and known_hosts_file", self.repository));
+            return Err(format!(
+                "{} is reached by SSH, which needs key_file and known_hosts_file",
+                self.repository
+            ));
         }
         Ok(())
     }
 }
 
 fn repository<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let repository = text(deserializer, is_plain, "a repository such as git@github.com:owner/name.git")?;
+    let repository =
+        text(deserializer, is_plain, "a repository such as git@github.com:owner/name.git")?;
     // Not shown, as it may be right all the same.
-    let user = repository.split_once("://").map_or(repository.as_str(), |(_, rest)| rest).rsplit_once('@');
+    let user =
+        repository.split_once("://").map_or(repository.as_str(), |(_, rest)| rest).rsplit_once('@');
     if user.is_some_and(|(user, _)| user.contains(':')) {
         return Err(D::Error::custom("a repository is named without a password"));
     }
@@ -66,7 +73,11 @@ fn is_plain(text: &str) -> bool {
 
 /// `ssh://`, `file://`, or `user@host:path`. Nothing that a program could take for an option of its own.
 fn is_repository(text: &str) -> bool {
-    let scp = || text.split_once(':').map(|(host, _)| host).filter(|host| !host.contains('/') && !text.contains("::"));
+    let scp = || {
+        text.split_once(':')
+            .map(|(host, _)| host)
+            .filter(|host| !host.contains('/') && !text.contains("::"))
+    };
     let rest = text.strip_prefix("ssh://").or_else(|| text.strip_prefix("file://"));
     let host = rest.or_else(|| scp().filter(|_| !text.contains("://"))).unwrap_or_default();
     let bare = host.rsplit_once('@').map_or(host, |(_, host)| host);
@@ -79,7 +90,9 @@ fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 }
 
 fn is_branch(text: &str) -> bool {
-    let part = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.to_ascii_lowercase().ends_with(".lock");
+    let part = |part: &str| {
+        !part.is_empty() && !part.starts_with('.') && !part.to_ascii_lowercase().ends_with(".lock")
+    };
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._/-".contains(&b);
     text.bytes().all(allowed)
         && text.split('/').all(part)
@@ -137,9 +150,21 @@ targets:
                 "'https://github.com/x/y' is not a repository",
             ),
             ("git@github.com:mastereflex123/portfolio.git", "ext::sh", "is not a repository"),
-            ("git@github.com:mastereflex123/portfolio.git", "ssh://-oProxyCommand=x/y", "is not a repository"),
-            ("git@github.com:mastereflex123/portfolio.git", "-oProxyCommand=x:y", "is not a repository"),
-            ("git@github.com:mastereflex123/portfolio.git", "ssh://a:secret@github.com/y", "named without a password"),
+            (
+                "git@github.com:mastereflex123/portfolio.git",
+                "ssh://-oProxyCommand=x/y",
+                "is not a repository",
+            ),
+            (
+                "git@github.com:mastereflex123/portfolio.git",
+                "-oProxyCommand=x:y",
+                "is not a repository",
+            ),
+            (
+                "git@github.com:mastereflex123/portfolio.git",
+                "ssh://a:secret@github.com/y",
+                "named without a password",
+            ),
             (
                 "git@github.com:mastereflex123/portfolio.git",
                 "https://a:secret@github.com/y",
@@ -150,7 +175,11 @@ targets:
             ("gitops-staging", "a:b", "is not a branch"),
             ("k8s/kustomization.yaml", "../k8s", "is not a path within the repository"),
             ("k8s/kustomization.yaml", "/etc/passwd", "is not a path within the repository"),
-            ("      key_file: /etc/portfolio/gitops/ssh-privatekey\n", "", "needs key_file and known_hosts_file"),
+            (
+                "      key_file: /etc/portfolio/gitops/ssh-privatekey\n",
+                "",
+                "needs key_file and known_hosts_file",
+            ),
             (
                 "    argocd: { application: portfolio-app, namespace: argocd, timeout: 5m }\n",
                 "",
@@ -160,7 +189,10 @@ targets:
             ("      branch:", "      colour: red\n      branch:", "colour"),
         ] {
             let error = parse(&TARGETS.replace(from, to)).unwrap_err();
-            assert!(error.contains(expected) && !error.contains('\n') && !error.contains("secret"), "{to}: {error}");
+            assert!(
+                error.contains(expected) && !error.contains('\n') && !error.contains("secret"),
+                "{to}: {error}"
+            );
         }
     }
 }

@@ -7,8 +7,7 @@ fn set() -> ReplicaSet {
 }
 
 fn pod(status: &Value) -> Pod {
-    let owner =
-        json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "app-5d9", "uid": "set", "controller": true}]);
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "app-5d9", "uid": "set", "controller": true}]);
     let object = json!({"metadata": {"name": "app-5d9-x", "uid": "pod", "ownerReferences": owner}, "status": status});
     Pod::of(&serde_json::from_value(object).unwrap())
 }
@@ -24,7 +23,11 @@ fn of_status(status: &Value, warnings: &[(&str, &str)]) -> Option<Trouble> {
             at: None,
         })
     });
-    let snapshot = Snapshot { pods: vec![Arc::new(pod(status))], warnings: warnings.collect(), ..Snapshot::default() };
+    let snapshot = Snapshot {
+        pods: vec![Arc::new(pod(status))],
+        warnings: warnings.collect(),
+        ..Snapshot::default()
+    };
     let found = troubles(&snapshot, &set());
     assert!(found.len() <= 1, "{found:?}");
     found.into_iter().next()
@@ -42,7 +45,8 @@ fn waiting(reason: &str, message: &str) -> Value {
 #[test]
 fn what_does_not_pass_is_told_from_what_may() {
     use Class::{Passing, Permanent};
-    let ended = |reason: &str, code: i32| json!({"terminated": {"reason": reason, "exitCode": code}});
+    let ended =
+        |reason: &str, code: i32| json!({"terminated": {"reason": reason, "exitCode": code}});
     let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
     for (status, warnings, expected) in [
         (waiting("ContainerCreating", ""), &[][..], None),
@@ -61,19 +65,34 @@ fn what_does_not_pass_is_told_from_what_may() {
             Some((Permanent, "ImagePullBackOff")),
         ),
         (waiting("ErrImagePull", "401 Unauthorized"), &[], Some((Permanent, "ImagePullBackOff"))),
-        (waiting("ErrImagePull", "dial tcp: lookup registry: no such host"), &[], Some((Passing, "ImagePullBackOff"))),
+        (
+            waiting("ErrImagePull", "dial tcp: lookup registry: no such host"),
+            &[],
+            Some((Passing, "ImagePullBackOff")),
+        ),
         (
             waiting("ErrImagePull", "429 toomanyrequests: access denied for a while"),
             &[],
             Some((Passing, "ImagePullBackOff")),
         ),
-        (waiting("ImagePullBackOff", "Back-off pulling image \"a/b:v2\""), &[], Some((Passing, "ImagePullBackOff"))),
         (
             waiting("ImagePullBackOff", "Back-off pulling image \"a/b:v2\""),
-            &[("Failed", "Failed to pull image \"a/b:v2\": manifest unknown"), ("Failed", "Error: ErrImagePull")],
+            &[],
+            Some((Passing, "ImagePullBackOff")),
+        ),
+        (
+            waiting("ImagePullBackOff", "Back-off pulling image \"a/b:v2\""),
+            &[
+                ("Failed", "Failed to pull image \"a/b:v2\": manifest unknown"),
+                ("Failed", "Error: ErrImagePull"),
+            ],
             Some((Permanent, "ImagePullBackOff")),
         ),
-        (waiting("InvalidImageName", "couldn't parse image name"), &[], Some((Permanent, "InvalidImageName"))),
+        (
+            waiting("InvalidImageName", "couldn't parse image name"),
+            &[],
+            Some((Permanent, "InvalidImageName")),
+        ),
         (
             waiting("CreateContainerConfigError", "secret \"app\" not found"),
             &[],
@@ -84,14 +103,22 @@ fn what_does_not_pass_is_told_from_what_may() {
             &[],
             Some((Passing, "CreateContainerConfigError")),
         ),
-        (waiting("RunContainerError", "exec: not found"), &[], Some((Passing, "RunContainerError"))),
+        (
+            waiting("RunContainerError", "exec: not found"),
+            &[],
+            Some((Passing, "RunContainerError")),
+        ),
         (
             container(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), 3, &ended("Error", 1)),
             &[],
             Some((Passing, "CrashLoopBackOff")),
         ),
         (
-            container(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), 3, &ended("OOMKilled", 137)),
+            container(
+                &json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+                3,
+                &ended("OOMKilled", 137),
+            ),
             &[],
             Some((Passing, "OOMKilled")),
         ),
@@ -105,7 +132,10 @@ fn what_does_not_pass_is_told_from_what_may() {
         ),
         (
             waiting("ContainerCreating", ""),
-            &[("FailedMount", "MountVolume.SetUp failed for volume \"v\" : secret \"s\" not found")],
+            &[(
+                "FailedMount",
+                "MountVolume.SetUp failed for volume \"v\" : secret \"s\" not found",
+            )],
             Some((Permanent, "FailedMount")),
         ),
         (
@@ -125,14 +155,21 @@ fn what_does_not_pass_is_told_from_what_may() {
 fn a_crash_is_told_with_its_code_its_restarts_and_the_right_log() {
     let ended = json!({"terminated": {"reason": "Error", "exitCode": 101}});
     let crashed = of_status(
-        &container(&json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}), 3, &ended),
+        &container(
+            &json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}),
+            3,
+            &ended,
+        ),
         &[],
     );
     let crashed = crashed.unwrap();
     let expected = "the container app of the pod app-5d9-x ended with exit code 101; it was started again 3 times";
     assert_eq!((crashed.summary.as_str(), crashed.log), (expected, Some(Log::Previous)));
     let shown = crashed.pod.unwrap();
-    assert_eq!((shown.exit_code, shown.restarts, shown.reason.as_str()), (Some(101), 3, "CrashLoopBackOff"));
+    assert_eq!(
+        (shown.exit_code, shown.restarts, shown.reason.as_str()),
+        (Some(101), 3, "CrashLoopBackOff")
+    );
     let first = of_status(&container(&ended, 0, &json!({})), &[]).unwrap();
     assert_eq!(first.log, Some(Log::Current));
 }
@@ -140,7 +177,8 @@ fn a_crash_is_told_with_its_code_its_restarts_and_the_right_log() {
 #[test]
 fn a_refusal_to_create_pods_lasts_unless_it_is_a_matter_of_time() {
     let refused = |message: &str, old_pod_ends: bool| {
-        let refusal = Some(Reason { reason: "FailedCreate".to_owned(), message: message.to_owned() });
+        let refusal =
+            Some(Reason { reason: "FailedCreate".to_owned(), message: message.to_owned() });
         let old = Pod { owner: "old".to_owned(), ending: true, ..Pod::default() };
         let pods = if old_pod_ends { vec![Arc::new(old)] } else { Vec::new() };
         let snapshot = Snapshot { pods, ..Snapshot::default() };
@@ -149,9 +187,17 @@ fn a_refusal_to_create_pods_lasts_unless_it_is_a_matter_of_time() {
     for (message, old_pod_ends, expected) in [
         ("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1", false, Class::Permanent),
         ("pods \"x\" is forbidden: exceeded quota: q, requested: pods=1", true, Class::Passing),
-        ("pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"", true, Class::Permanent),
+        (
+            "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\"",
+            true,
+            Class::Permanent,
+        ),
         ("admission webhook \"w\" denied the request: no", false, Class::Permanent),
-        ("Internal error occurred: failed calling webhook \"w\": connection refused", false, Class::Passing),
+        (
+            "Internal error occurred: failed calling webhook \"w\": connection refused",
+            false,
+            Class::Passing,
+        ),
     ] {
         assert_eq!(refused(message, old_pod_ends), expected, "{message}");
     }
@@ -159,8 +205,9 @@ fn a_refusal_to_create_pods_lasts_unless_it_is_a_matter_of_time() {
 
 #[test]
 fn what_does_not_pass_comes_first_and_other_pods_do_not_count() {
-    let mut unschedulable =
-        pod(&json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}));
+    let mut unschedulable = pod(
+        &json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}),
+    );
     let denied = pod(&waiting("ErrImagePull", "not found"));
     let mut of_old = denied.clone();
     of_old.owner = "old".to_owned();
@@ -169,13 +216,22 @@ fn what_does_not_pass_comes_first_and_other_pods_do_not_count() {
     unschedulable.name = "first".to_owned();
     let pods = [of_old, ending, unschedulable, denied].into_iter().map(Arc::new).collect();
     let found = troubles(&Snapshot { pods, ..Snapshot::default() }, &set());
-    assert_eq!(found.iter().map(|trouble| trouble.cause).collect::<Vec<_>>(), ["ImagePullBackOff", "Unschedulable"]);
+    assert_eq!(
+        found.iter().map(|trouble| trouble.cause).collect::<Vec<_>>(),
+        ["ImagePullBackOff", "Unschedulable"]
+    );
 }
 
 #[test]
 fn pods_that_fail_again_and_again_are_a_trouble() {
-    let failed = || Arc::new(pod(&json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no room"})));
-    let found = |n| troubles(&Snapshot { pods: (0..n).map(|_| failed()).collect(), ..Snapshot::default() }, &set());
+    let failed =
+        || Arc::new(pod(&json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no room"})));
+    let found = |n| {
+        troubles(
+            &Snapshot { pods: (0..n).map(|_| failed()).collect(), ..Snapshot::default() },
+            &set(),
+        )
+    };
     assert!(found(2).is_empty());
     assert_eq!(found(3)[0].cause, "PodFailed");
 }

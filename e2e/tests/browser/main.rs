@@ -37,8 +37,13 @@ async fn inspect(browser: &Browser, page: &str, theme: Theme) {
         browser.resize(width, height).await.unwrap();
         let violations = browser.accessibility().await.unwrap();
         assert!(violations.is_empty(), "{page}, {width} px, {theme:?}: {violations:#?}");
-        let script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-        assert_eq!(browser.run(script).await.unwrap(), json!(0), "{page} scrolls sideways at {width} px");
+        let script =
+            "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(
+            browser.run(script).await.unwrap(),
+            json!(0),
+            "{page} scrolls sideways at {width} px"
+        );
         if let Some(folder) = pictures() {
             let name = format!("{page}-{width}-{theme:?}.png").to_lowercase();
             browser.screenshot(&folder.join(name)).await.unwrap();
@@ -70,7 +75,8 @@ async fn a_contact_is_written_with_and_without_scripts() {
         browser.shows("#name-error", "required").await.unwrap();
         if scripts {
             inspect(&browser, "contact-error", theme).await;
-            let kept = browser.run("return document.getElementById('message').value").await.unwrap();
+            let kept =
+                browser.run("return document.getElementById('message').value").await.unwrap();
             assert_eq!(kept, "Hello, and a second line");
         }
         browser.clear("#name").await.unwrap();
@@ -140,11 +146,14 @@ async fn an_operator_watches_decides_and_goes_back() {
     browser.shows("#why-portfolio", "ImagePullBackOff").await.unwrap();
     inspect(&browser, "build-failed", Theme::Light).await;
     let console = browser.console().await.unwrap();
-    let bad_line = |line: &&String| line.contains("Content Security Policy") || line.contains("Uncaught");
+    let bad_line =
+        |line: &&String| line.contains("Content Security Policy") || line.contains("Uncaught");
     assert_eq!(console.iter().find(bad_line), None, "{console:#?}");
     browser.close().await.unwrap();
 
-    let dark = Browser::start(&world.scratch.folder("browser-dark").unwrap(), Theme::Dark, true).await.unwrap();
+    let dark = Browser::start(&world.scratch.folder("browser-dark").unwrap(), Theme::Dark, true)
+        .await
+        .unwrap();
     dark.open(&format!("{}/rollouts/builds/{bad}", world.gateway.url)).await.unwrap();
     dark.type_into("#token", OPERATOR_TOKEN).await.unwrap();
     dark.click("main button[type=submit]").await.unwrap();
@@ -165,14 +174,23 @@ async fn the_reference_shows_every_operation_without_help_from_elsewhere() {
     let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
     let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
     let described = gateway.http.get("/openapi.json").await.unwrap().json();
-    let operations: usize =
-        described["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+    let operations: usize = described["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|path| path.as_object().unwrap().len())
+        .sum();
 
-    let browser = Browser::start(&scratch.folder("browser").unwrap(), Theme::Light, true).await.unwrap();
+    let browser =
+        Browser::start(&scratch.folder("browser").unwrap(), Theme::Light, true).await.unwrap();
     browser.open(&format!("{}/docs", gateway.url)).await.unwrap();
     browser.shows(".swagger-ui .info .title", "ateway").await.unwrap();
     let shown = eventually("all operations", || async {
-        let count = browser.run("return document.querySelectorAll('.opblock').length").await.ok()?.as_u64()?;
+        let count = browser
+            .run("return document.querySelectorAll('.opblock').length")
+            .await
+            .ok()?
+            .as_u64()?;
         (count >= operations as u64).then_some(count)
     })
     .await;

@@ -17,9 +17,19 @@ async fn a_good_build_succeeds_and_kubectl_agrees() {
     let rollout = &build["rollouts"][0];
     assert_eq!(rollout["image"], image("v2-abc1234"));
     assert_eq!(rollout["previous_image"], image("v1-0000001"));
-    assert_eq!(rollout["progress"], json!({"desired": 2, "updated": 2, "ready": 2, "available": 2}));
+    assert_eq!(
+        rollout["progress"],
+        json!({"desired": 2, "updated": 2, "ready": 2, "available": 2})
+    );
     cluster
-        .kubectl(&["-n", "good", "rollout", "status", "deployment/oriyan-portfolio-app", "--timeout=1s"])
+        .kubectl(&[
+            "-n",
+            "good",
+            "rollout",
+            "status",
+            "deployment/oriyan-portfolio-app",
+            "--timeout=1s",
+        ])
         .await
         .unwrap();
     let managers = [
@@ -46,7 +56,14 @@ async fn a_build_that_never_gets_ready_fails_by_our_deadline_and_kubectl_agrees(
     let rollout = &build["rollouts"][0];
     assert_eq!(rollout["diagnosis"]["cause"], "DeadlineExceeded");
     assert!(rollout["reason"].as_str().unwrap().contains("not done within 3s"), "{build:#}");
-    let status = ["-n", "never-ready", "rollout", "status", "deployment/oriyan-portfolio-app", "--timeout=1s"];
+    let status = [
+        "-n",
+        "never-ready",
+        "rollout",
+        "status",
+        "deployment/oriyan-portfolio-app",
+        "--timeout=1s",
+    ];
     let error = cluster.kubectl(&status).await.unwrap_err().to_string();
     assert!(error.contains("timed out waiting for the condition"), "{error}");
 }
@@ -78,7 +95,8 @@ async fn a_trace_goes_on_from_the_client_to_the_rollout() {
     let world = Builds::start(cluster().await, "traced", "60s").await;
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let ci = world.gateway.ci().with("traceparent", &format!("00-{trace}-b7ad6b7169203331-01"));
-    let build = json!({"job": "portfolio", "number": 1, "status": "success", "image": image("v2-abc1234")});
+    let build =
+        json!({"job": "portfolio", "number": 1, "status": "success", "image": image("v2-abc1234")});
     let answer = ci.post_json("/api/builds", &build).await.unwrap();
     assert!(answer.header("traceresponse").contains(trace), "{}", answer.header("traceresponse"));
     world.verdict(answer.json()["id"].as_str().unwrap()).await;
@@ -93,7 +111,9 @@ async fn a_trace_goes_on_from_the_client_to_the_rollout() {
 #[tokio::test]
 async fn builds_are_found_by_another_gateway_and_after_a_restart() {
     let mut world = Builds::start(cluster().await, "replicas", "60s").await;
-    let other = testbed::Gateway::start(&world.scratch.folder("gateway-2").unwrap(), &world.nats).await.unwrap();
+    let other = testbed::Gateway::start(&world.scratch.folder("gateway-2").unwrap(), &world.nats)
+        .await
+        .unwrap();
     let id = world.post("v2-abc1234").await;
     let found = other.ci().get(&format!("/api/builds/{id}")).await.unwrap();
     assert_eq!((found.status.as_u16(), &found.json()["id"]), (200, &json!(id)));

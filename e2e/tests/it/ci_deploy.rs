@@ -20,9 +20,20 @@ impl Builds {
         let mut command = Command::new("sh");
         command.arg("-c").arg("exec 2>&1; exec \"$0\" \"$@\"");
         command.arg(testbed::workspace_folder().join("ci/deploy"));
-        command.args(["--gateway", &self.gateway.url, "--image", &image(tag), "--job", "portfolio"]);
+        command.args([
+            "--gateway",
+            &self.gateway.url,
+            "--image",
+            &image(tag),
+            "--job",
+            "portfolio",
+        ]);
         command.args(["--number", &number.to_string(), "--timeout", "60s"]);
-        command.env("DEPLOY_TOKEN", CI_TOKEN).env_remove("TRACEPARENT").stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .env("DEPLOY_TOKEN", CI_TOKEN)
+            .env_remove("TRACEPARENT")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
         command
     }
 
@@ -55,11 +66,18 @@ async fn it_ends_as_the_rollout_does() {
     println!("== good\n{}", good.text);
 
     let again = world.deploy("v2-abc1234", 2).await;
-    assert_eq!((again.code, again.text.lines().next()), (Some(0), good.text.lines().next()), "it is the same build");
+    assert_eq!(
+        (again.code, again.text.lines().next()),
+        (Some(0), good.text.lines().next()),
+        "it is the same build"
+    );
 
     let bad = world.deploy(&Fate::ImageNotFound.tag(3), 3).await;
     assert_eq!(bad.code, Some(1), "{bad:?}");
-    assert!(bad.text.contains("build failed\n") && bad.text.contains("cannot be pulled"), "{bad:?}");
+    assert!(
+        bad.text.contains("build failed\n") && bad.text.contains("cannot be pulled"),
+        "{bad:?}"
+    );
     println!("== bad\n{}", bad.text);
 
     let freeze = json!({"reason": "the shop is open"});
@@ -67,7 +85,10 @@ async fn it_ends_as_the_rollout_does() {
     assert_eq!(world.gateway.operator().post_json(path, &freeze).await.unwrap().status, 202);
     let frozen = world.deploy("v4-abc1234", 4).await;
     assert_eq!(frozen.code, Some(2), "{frozen:?}");
-    assert!(frozen.text.contains("frozen by ana until somebody resumes it: the shop is open"), "{frozen:?}");
+    assert!(
+        frozen.text.contains("frozen by ana until somebody resumes it: the shop is open"),
+        "{frozen:?}"
+    );
     println!("== frozen\n{}", frozen.text);
     let mut dry = world.script("v4-abc1234", 4);
     dry.arg("--dry-run");

@@ -35,7 +35,8 @@ impl Contacts {
             let mut streams = jetstream::new(client).streams();
             while let Some(stream) = streams.try_next().await.ok()? {
                 let cluster = stream.cluster?;
-                let current = cluster.replicas.iter().filter(|replica| replica.current && !replica.offline);
+                let current =
+                    cluster.replicas.iter().filter(|replica| replica.current && !replica.offline);
                 if cluster.leader.is_none() || current.count() + 1 < self.nats.len() {
                     return None;
                 }

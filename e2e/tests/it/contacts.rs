@@ -20,18 +20,26 @@ async fn a_contact_ends_in_mongodb_with_its_trace() {
     let id = bson::Uuid::parse_str(answer.json()["id"].as_str().unwrap()).unwrap();
 
     let contacts = world.collection().await;
-    let found = eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? }).await;
+    let found =
+        eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? })
+            .await;
     assert_eq!(found.get_str("email").unwrap(), "ada@example.org");
     assert_eq!(found.get("subject"), Some(&bson::Bson::Null));
     // As times, not as texts, which may leave out the zeros at the end.
     let received = found.get_datetime("received_at").unwrap().to_chrono();
-    let told = answer.json()["received_at"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let told = answer.json()["received_at"]
+        .as_str()
+        .unwrap()
+        .parse::<chrono::DateTime<chrono::Utc>>()
+        .unwrap();
     assert_eq!(received, told);
     assert!(found.get_datetime("stored_at").is_ok());
 
     let indexes = contacts.list_index_names().await.unwrap();
     assert_eq!(indexes, ["_id_", "received_at_-1", "email_1_received_at_-1"]);
-    let line = logged(&world.worker.server, "contact stored", |line| line["message"] == "contact stored").await;
+    let line =
+        logged(&world.worker.server, "contact stored", |line| line["message"] == "contact stored")
+            .await;
     assert_eq!(line["trace_id"], trace);
     assert_eq!(line["contact.id"], answer.json()["id"]);
 }
@@ -78,7 +86,8 @@ async fn contacts_wait_while_mongodb_is_away() {
     world.mongo.server.kill();
     let unready = || async {
         let report = world.worker.admin.get("/readyz").await.ok()?;
-        (report.status == 503 && report.json()["dependencies"]["mongodb"]["ready"] == false).then_some(())
+        (report.status == 503 && report.json()["dependencies"]["mongodb"]["ready"] == false)
+            .then_some(())
     };
     eventually("an unready worker", unready).await;
     let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
@@ -98,15 +107,24 @@ async fn contacts_wait_while_mongodb_is_away() {
 #[tokio::test]
 async fn the_same_id_is_stored_once_and_poison_stops_nobody() {
     let world = Contacts::start().await;
-    let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats[0].url()).await.unwrap());
+    let jetstream =
+        async_nats::jetstream::new(async_nats::connect(world.nats[0].url()).await.unwrap());
     let id = "01980000-0000-7000-8000-000000000001";
     let contact = json!({"v": 1, "id": id, "name": "Ada", "email": "canary@example.org", "message": "Hello",
         "received_at": "2026-01-01T00:00:00Z"});
     // Without a message id, so that it is the store that has to know it.
-    for payload in [contact.to_string(), "canary@example.org".to_owned(), contact.to_string(), contact.to_string()] {
+    for payload in [
+        contact.to_string(),
+        "canary@example.org".to_owned(),
+        contact.to_string(),
+        contact.to_string(),
+    ] {
         jetstream.publish("contacts.submitted", payload.into()).await.unwrap().await.unwrap();
     }
-    eventually("an empty queue", || async { (world.messages("CONTACTS").await? == 0).then_some(()) }).await;
+    eventually("an empty queue", || async {
+        (world.messages("CONTACTS").await? == 0).then_some(())
+    })
+    .await;
     world.stored(&[id]).await;
     assert_eq!(world.collection().await.count_documents(doc! {}).await.unwrap(), 1);
     assert_eq!(world.messages("DEAD_LETTERS").await, Some(1));

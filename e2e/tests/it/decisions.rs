@@ -23,7 +23,8 @@ impl Builds {
     }
 
     async fn dry_run(&self, tag: &str) -> Value {
-        let build = json!({"job": "portfolio", "number": 1, "status": "success", "image": image(tag)});
+        let build =
+            json!({"job": "portfolio", "number": 1, "status": "success", "image": image(tag)});
         let answer = self.gateway.ci().post_json("/api/builds?dry_run=true", &build).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["decisions"][0].clone()
@@ -39,8 +40,11 @@ async fn a_frozen_target_takes_nothing_until_it_is_resumed() {
     let mut world = Builds::start(cluster().await, "frozen", "60s").await;
     world.target_once("what runs", |target| target["running"] == image("v1-0000001")).await;
     let path = "/api/targets/portfolio/freeze";
-    let answer = world.decide(path, &json!({"reason": "the shop is open", "until": "2100-01-01T00:00:00Z"})).await;
-    let freeze = json!({"by": "ana", "reason": "the shop is open", "until": "2100-01-01T00:00:00.000Z"});
+    let answer = world
+        .decide(path, &json!({"reason": "the shop is open", "until": "2100-01-01T00:00:00Z"}))
+        .await;
+    let freeze =
+        json!({"by": "ana", "reason": "the shop is open", "until": "2100-01-01T00:00:00.000Z"});
     assert_eq!(answer.json()["freeze"], freeze);
 
     // Both forget nothing.
@@ -53,7 +57,12 @@ async fn a_frozen_target_takes_nothing_until_it_is_resumed() {
     assert_eq!((&build["state"], reason(&build)), (&json!("rejected"), expected), "{build:#}");
 
     let resumed = world.gateway.operator().send(Method::DELETE, path, "").await.unwrap();
-    assert_eq!((resumed.status.as_u16(), &resumed.json()["freeze"]), (202, &json!(null)), "{}", resumed.text());
+    assert_eq!(
+        (resumed.status.as_u16(), &resumed.json()["freeze"]),
+        (202, &json!(null)),
+        "{}",
+        resumed.text()
+    );
     assert_eq!(world.dry_run("v2-abc1234").await["decision"], "accept");
     let build = world.verdict(&world.post("v2-abc1234").await).await;
     assert_eq!(build["state"], "succeeded", "{build:#}");
@@ -63,13 +72,18 @@ async fn a_frozen_target_takes_nothing_until_it_is_resumed() {
 async fn an_operator_goes_back_even_while_the_target_is_frozen() {
     let world = Builds::start(cluster().await, "back", "60s").await;
     world.target_once("what runs", |target| target["running"] == image("v1-0000001")).await;
-    let nothing = world.gateway.operator().post_json("/api/targets/portfolio/rollback", &json!({"reason": "x"})).await;
+    let nothing = world
+        .gateway
+        .operator()
+        .post_json("/api/targets/portfolio/rollback", &json!({"reason": "x"}))
+        .await;
     assert_eq!(nothing.unwrap().status, 409);
     for tag in ["v2-abc1234", "v3-abc1234"] {
         let build = world.verdict(&world.post(tag).await).await;
         assert_eq!(build["state"], "succeeded", "{build:#}");
     }
-    let target = world.target_once("what runs", |target| target["running"] == image("v3-abc1234")).await;
+    let target =
+        world.target_once("what runs", |target| target["running"] == image("v3-abc1234")).await;
     assert_eq!(target["way_back"], image("v2-abc1234"), "{target:#}");
     assert_eq!(target["last_verdict"]["state"], "succeeded");
     world.decide("/api/targets/portfolio/freeze", &json!({"reason": "v3 loses orders"})).await;
@@ -79,10 +93,19 @@ async fn an_operator_goes_back_even_while_the_target_is_frozen() {
     let body = json!({"reason": "v3 loses orders", "image": image("v2-abc1234")});
     let id = world.decide(path, &body).await.json()["id"].as_str().unwrap().to_owned();
     let build = world.verdict(&id).await;
-    assert_eq!((&build["state"], states(&build).last()), (&json!("succeeded"), Some(&"succeeded")), "{build:#}");
-    assert_eq!(build["forced"], json!({"by": "ana", "reason": "v3 loses orders", "rollback": true}));
+    assert_eq!(
+        (&build["state"], states(&build).last()),
+        (&json!("succeeded"), Some(&"succeeded")),
+        "{build:#}"
+    );
+    assert_eq!(
+        build["forced"],
+        json!({"by": "ana", "reason": "v3 loses orders", "rollback": true})
+    );
     assert_eq!(build["build"]["image"], image("v2-abc1234"));
-    world.target_once("the version before", |target| target["running"] == image("v2-abc1234")).await;
+    world
+        .target_once("the version before", |target| target["running"] == image("v2-abc1234"))
+        .await;
 }
 
 #[tokio::test]
@@ -94,7 +117,10 @@ async fn a_build_that_is_older_is_rejected_until_an_operator_forces_it() {
     let id = world.post("v4-abc1234").await;
     let build = world.verdict(&id).await;
     assert_eq!(build["state"], "rejected", "{build:#}");
-    assert_eq!(told, json!({"target": "portfolio", "decision": "reject", "image": null, "reason": reason(&build)}));
+    assert_eq!(
+        told,
+        json!({"target": "portfolio", "decision": "reject", "image": null, "reason": reason(&build)})
+    );
     let path = format!("/api/builds/{id}/force");
     let answer = world.decide(&path, &json!({"reason": "v5 is slow", "target": "portfolio"})).await;
     let forced = world.verdict(answer.json()["id"].as_str().unwrap()).await;

@@ -31,8 +31,10 @@ fn link(cell: &str) -> Option<String> {
 
 fn rows() -> Vec<Row> {
     let text = fs::read_to_string(docs().join("ci.md")).unwrap();
-    let cells =
-        text.lines().filter(|line| line.contains("](examples/")).map(|line| line.split('|').collect::<Vec<_>>());
+    let cells = text
+        .lines()
+        .filter(|line| line.contains("](examples/"))
+        .map(|line| line.split('|').collect::<Vec<_>>());
     let row = |cells: Vec<&str>| Row {
         to: cells[2].trim().trim_matches('`').replace("{token}", CI_TOKEN),
         example: link(cells[3]).unwrap(),
@@ -44,7 +46,9 @@ fn rows() -> Vec<Row> {
 
 /// A client with the headers that were recorded beside an example.
 fn client(http: &Client, example: &str) -> Client {
-    let Some(name) = example.strip_suffix(".body") else { return http.with("content-type", "application/json") };
+    let Some(name) = example.strip_suffix(".body") else {
+        return http.with("content-type", "application/json");
+    };
     let headers = fs::read(docs().join(format!("{name}.headers"))).unwrap();
     let headers = String::from_utf8_lossy(&headers).into_owned();
     let own = ["host", "content-length", "connection", "accept-encoding"];
@@ -93,7 +97,11 @@ async fn every_format_of_the_table_ends_in_a_verdict() {
             let build = world.verdict(id).await;
             let expected = if row.ends == "rejected" { "rejected" } else { "succeeded" };
             let state = &build["state"];
-            assert!(*state == expected || ids.len() > 1, "{} ended {state}: {build:#}", row.example);
+            assert!(
+                *state == expected || ids.len() > 1,
+                "{} ended {state}: {build:#}",
+                row.example
+            );
         }
         // An event sent again is the same build.
         if row.example != "examples/native.json" {

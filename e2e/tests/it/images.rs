@@ -34,7 +34,11 @@ fn nothing_is_built_from_or_deployed_as_latest() {
     for path in all.chain(alone.into_iter().filter(|file| file.exists())) {
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for line in text.lines() {
-            assert!(!line.contains(":latest") && !line.contains("newTag: latest"), "{}: {line}", path.display());
+            assert!(
+                !line.contains(":latest") && !line.contains("newTag: latest"),
+                "{}: {line}",
+                path.display()
+            );
         }
         looked_at += 1;
     }
@@ -49,7 +53,10 @@ fn images_of_others_are_named_with_a_version() {
         let reference: ImageReference = image.parse().unwrap();
         assert_eq!(reference.registry(), "docker.io", "{image}");
         let tag = reference.tag().unwrap();
-        assert!(tag.contains('.') || tag == "v0-0000000", "{image}: a whole version, such as 1.2.3");
+        assert!(
+            tag.contains('.') || tag == "v0-0000000",
+            "{image}: a whole version, such as 1.2.3"
+        );
     }
 }
 
@@ -60,7 +67,10 @@ fn images_are_built_with_the_toolchain_of_everything_else() {
     let dockerfile = read("Dockerfile");
     let image = dockerfile.lines().find_map(|line| line.strip_prefix("ARG RUST_IMAGE=")).unwrap();
     let reference: ImageReference = image.parse().unwrap();
-    assert!(reference.tag().unwrap().starts_with(&format!("{channel}-")), "{image} is not Rust {channel}");
+    assert!(
+        reference.tag().unwrap().starts_with(&format!("{channel}-")),
+        "{image} is not Rust {channel}"
+    );
     assert!(reference.digest().is_some(), "{image} is not pinned");
 }
 
@@ -72,6 +82,9 @@ fn the_build_gets_every_member_of_the_workspace() {
     let (members, _) = rest.split_once(']').unwrap();
     for member in members.split(',') {
         let folder = member.trim().trim_matches('"').trim_end_matches("/*");
-        assert!(ignore.lines().any(|line| line == format!("!{folder}")), ".dockerignore leaves out {folder}");
+        assert!(
+            ignore.lines().any(|line| line == format!("!{folder}")),
+            ".dockerignore leaves out {folder}"
+        );
     }
 }

@@ -43,7 +43,9 @@ impl World {
         let builds = Builds::start(cluster().await, "cardinality", "30s").await;
         let mongo = Mongo::start(&builds.scratch.folder("mongo").unwrap()).await.unwrap();
         let folder = builds.scratch.folder("worker").unwrap();
-        let worker = system::start(system::worker_spec(&folder, &builds.nats.url(), &mongo, "portfolio").unwrap());
+        let worker = system::start(
+            system::worker_spec(&folder, &builds.nats.url(), &mongo, "portfolio").unwrap(),
+        );
         Self { worker: worker.await.unwrap(), builds, _mongo: mongo }
     }
 
@@ -90,7 +92,8 @@ impl World {
             assert_eq!(keyed.post_json("/api/contact", &contact).await.unwrap().status, 202);
             let (job, image) = (format!("job-{number}"), image(&Fate::Ready.tag(number)));
             let build = json!({"job": job, "number": number, "status": "success", "image": image});
-            let answer = ci.with("idempotency-key", &job).post_json("/api/builds", &build).await.unwrap();
+            let answer =
+                ci.with("idempotency-key", &job).post_json("/api/builds", &build).await.unwrap();
             assert_eq!(answer.status, 202, "{}", answer.text());
         }
     }
@@ -107,7 +110,9 @@ impl World {
         for (name, service) in self.services() {
             let text = service.admin.get("/metrics").await.unwrap().text();
             let lines = text.lines().filter(|line| !line.starts_with('#'));
-            all.extend(lines.filter_map(|line| Some(format!("{name}: {}", line.rsplit_once(' ')?.0))));
+            all.extend(
+                lines.filter_map(|line| Some(format!("{name}: {}", line.rsplit_once(' ')?.0))),
+            );
         }
         all
     }
@@ -130,7 +135,8 @@ async fn what_clients_make_up_adds_no_series() {
     world.make_up(100..MANY, each).await;
     let after = world.series().await;
     // A request to the API server may fail, by whatever clients do: those have their codes, which are not made up.
-    let may_come = |series: &str| series.contains("kubernetes_client_") && !series.contains("code=\"2");
+    let may_come =
+        |series: &str| series.contains("kubernetes_client_") && !series.contains("code=\"2");
     let added: Vec<_> = after.difference(&before).filter(|series| !may_come(series)).collect();
     assert!(added.is_empty(), "{added:#?}");
     // Some are there only while a rollout is under way.
@@ -165,16 +171,23 @@ fn metrics(text: &str) -> BTreeMap<String, Metric> {
     let mut found = BTreeMap::<String, Metric>::new();
     let mut last = String::new();
     for line in text.lines() {
-        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+        if let Some((name, help)) =
+            line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
+        {
             name.clone_into(&mut last);
-            let metric = Metric { kind: String::new(), help: help.to_owned(), labels: BTreeSet::new() };
+            let metric =
+                Metric { kind: String::new(), help: help.to_owned(), labels: BTreeSet::new() };
             found.insert(last.clone(), metric);
         } else if let Some(metric) = found.get_mut(&last) {
-            if let Some((_, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            if let Some((_, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+            {
                 kind.clone_into(&mut metric.kind);
             } else if let Some((_, rest)) = line.split_once('{') {
-                let names =
-                    rest.split('"').step_by(2).filter_map(|part| part.trim_start_matches(',').strip_suffix('='));
+                let names = rest
+                    .split('"')
+                    .step_by(2)
+                    .filter_map(|part| part.trim_start_matches(',').strip_suffix('='));
                 metric.labels.extend(names.filter(|name| *name != "le").map(str::to_owned));
             }
         }
@@ -189,9 +202,11 @@ fn reference(services: &[(&str, BTreeMap<String, Metric>)]) -> String {
                     the services.\n"
         .to_owned();
     let (_, first) = &services[0];
-    let is_common = |name: &str| services.iter().all(|(_, metrics)| metrics.get(name) == first.get(name));
+    let is_common =
+        |name: &str| services.iter().all(|(_, metrics)| metrics.get(name) == first.get(name));
     let mut table = |title: &str, metrics: &mut dyn Iterator<Item = (&String, &Metric)>| {
-        let _ = write!(text, "\n## {title}\n| metric | type | labels | meaning |\n|---|---|---|---|\n");
+        let _ =
+            write!(text, "\n## {title}\n| metric | type | labels | meaning |\n|---|---|---|---|\n");
         for (name, Metric { kind, help, labels }) in metrics {
             let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
             let _ = writeln!(text, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
@@ -226,7 +241,11 @@ async fn check_metrics(text: &str) -> Option<Output> {
         return None;
     }
     let mut command = Command::new("promtool");
-    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(text.as_bytes()).await.unwrap();

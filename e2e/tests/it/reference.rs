@@ -18,9 +18,16 @@ const PATIENCE: Duration = Duration::from_mins(5);
 async fn the_api_does_what_its_reference_says() {
     let builds = Builds::start(cluster().await, "reference", "20s").await;
     let described = builds.gateway.http.get("/openapi.json").await.unwrap().json();
-    let bodies = described["paths"]["/api/builds"]["post"]["requestBody"]["content"].as_object().unwrap();
-    let without = bodies.iter().filter(|(_, body)| body["examples"].as_object().is_none_or(serde_json::Map::is_empty));
-    assert_eq!(without.map(|(kind, _)| kind).collect::<Vec<_>>(), Vec::<&String>::new(), "have no example");
+    let bodies =
+        described["paths"]["/api/builds"]["post"]["requestBody"]["content"].as_object().unwrap();
+    let without = bodies
+        .iter()
+        .filter(|(_, body)| body["examples"].as_object().is_none_or(serde_json::Map::is_empty));
+    assert_eq!(
+        without.map(|(kind, _)| kind).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "have no example"
+    );
     let good = builds.post("v1-0000001").await;
     builds.verdict(&good).await;
 

@@ -11,7 +11,10 @@ use crate::world::{Builds, cluster, image, states};
 /// A field of the target's Deployment.
 async fn field(cluster: &Cluster, namespace: &str, path: &str) -> String {
     let path = format!("jsonpath={{{path}}}");
-    cluster.kubectl(&["-n", namespace, "get", "deployment/oriyan-portfolio-app", "-o", &path]).await.unwrap()
+    cluster
+        .kubectl(&["-n", namespace, "get", "deployment/oriyan-portfolio-app", "-o", &path])
+        .await
+        .unwrap()
 }
 
 async fn in_state(world: &Builds, id: &str, state: &str) -> Value {
@@ -37,13 +40,20 @@ async fn a_deployer_that_is_killed_goes_on_and_keeps_the_deadline() {
     assert_eq!(build["state"], "failed", "{build:#}");
     assert_eq!(build["rollouts"][0]["diagnosis"]["cause"], "DeadlineExceeded");
     assert_eq!(states(&build), ["accepted", "patching", "progressing", "failed"]);
-    assert_eq!(field(cluster, "killed", ".metadata.generation").await, (before + 1).to_string(), "one write");
+    assert_eq!(
+        field(cluster, "killed", ".metadata.generation").await,
+        (before + 1).to_string(),
+        "one write"
+    );
     let at = |index: usize| {
         let text = build["rollouts"][0]["transitions"][index]["at"].as_str().unwrap().to_owned();
         text.parse::<chrono::DateTime<chrono::Utc>>().unwrap()
     };
     let took = (at(3) - at(1)).to_std().unwrap();
-    assert!(took >= Duration::from_secs(8), "the deadline is the one that was set at first: {took:?}");
+    assert!(
+        took >= Duration::from_secs(8),
+        "the deadline is the one that was set at first: {took:?}"
+    );
 }
 
 #[tokio::test]
@@ -72,7 +82,10 @@ async fn a_rollout_survives_the_bus() {
     in_state(&world, &id, "progressing").await;
     world.nats.server.kill();
     // Meanwhile the version gets well: the image is the same, and the pods are ready.
-    cluster.kubectl(&["-n", "no-bus", "scale", "deployment/oriyan-portfolio-app", "--replicas=0"]).await.unwrap();
+    cluster
+        .kubectl(&["-n", "no-bus", "scale", "deployment/oriyan-portfolio-app", "--replicas=0"])
+        .await
+        .unwrap();
     world.nats.start_again().await.unwrap();
     let build = world.verdict(&id).await;
     assert_eq!(build["state"], "succeeded", "{build:#}");
@@ -98,7 +111,8 @@ async fn a_rollout_survives_the_api_server_and_builds_wait_for_it() {
 
     // Somebody else takes the first one's place, which is no success of it.
     let image = image("v1-abc1234");
-    let set = ["-n", "own", "set", "image", "deployment/oriyan-portfolio-app", &format!("app={image}")];
+    let set =
+        ["-n", "own", "set", "image", "deployment/oriyan-portfolio-app", &format!("app={image}")];
     cluster.kubectl(&set).await.unwrap();
     let build = world.verdict(&first).await;
     assert_eq!(build["rollouts"][0]["state"], "reverted", "{build:#}");
@@ -121,9 +135,15 @@ async fn a_request_for_an_image_of_another_repository_is_rejected() {
         rollback: false,
         requested_at: chrono::Utc::now(),
     };
-    let jetstream = async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
+    let jetstream =
+        async_nats::jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
     let payload = serde_json::to_vec(&request).unwrap();
-    jetstream.publish(DeployRequested::subject_of(&request.target), payload.into()).await.unwrap().await.unwrap();
+    jetstream
+        .publish(DeployRequested::subject_of(&request.target), payload.into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     let rollouts = jetstream.get_stream("ROLLOUTS").await.unwrap();
     let subject = format!("rollout.portfolio.{}", request.build_id);
     let change = eventually("its verdict", || async {
@@ -131,9 +151,18 @@ async fn a_request_for_an_image_of_another_repository_is_rejected() {
         serde_json::from_slice::<Value>(&last.payload).ok()
     })
     .await;
-    let reason = "mastereflex123/another:v9-abc1234 is not an image of docker.io/mastereflex123/portfolio";
-    assert_eq!((&change["state"], &change["reason"]), (&json!("rejected"), &json!(reason)), "{change:#}");
-    assert_eq!(field(cluster, "another", ".metadata.generation").await, before, "nothing was written");
+    let reason =
+        "mastereflex123/another:v9-abc1234 is not an image of docker.io/mastereflex123/portfolio";
+    assert_eq!(
+        (&change["state"], &change["reason"]),
+        (&json!("rejected"), &json!(reason)),
+        "{change:#}"
+    );
+    assert_eq!(
+        field(cluster, "another", ".metadata.generation").await,
+        before,
+        "nothing was written"
+    );
 }
 
 #[tokio::test]

@@ -42,11 +42,15 @@ impl Contacts {
     async fn on(scratch: Scratch, nats: Vec<Nats>) -> Self {
         let (urls, replicas) = (Nats::urls(&nats), nats.len().to_string());
         let mongo = Mongo::start(&scratch.folder("mongo").unwrap()).await.unwrap();
-        let spec = Gateway::spec(&scratch.folder("gateway").unwrap(), &urls).unwrap().env("STREAM_REPLICAS", &replicas);
+        let spec = Gateway::spec(&scratch.folder("gateway").unwrap(), &urls)
+            .unwrap()
+            .env("STREAM_REPLICAS", &replicas);
         Service::run(&spec, "provision").await.unwrap();
         let mut gateway = Gateway::start_unready(spec).unwrap();
         gateway.ready().await.unwrap();
-        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &urls, &mongo, "portfolio").unwrap();
+        let spec =
+            system::worker_spec(&scratch.folder("worker").unwrap(), &urls, &mongo, "portfolio")
+                .unwrap();
         let worker = system::start(spec.env("STREAM_REPLICAS", &replicas)).await.unwrap();
         Self { _scratch: scratch, nats, mongo, gateway, worker }
     }
@@ -72,15 +76,23 @@ impl Contacts {
     /// Waits until all that was promised is stored, and makes sure that it was stored once.
     pub(crate) async fn stored_once(&self, promised: &[Promise]) {
         self.stored(&promised.iter().map(|promise| promise.id.as_str()).collect::<Vec<_>>()).await;
-        eventually("an empty queue", || async { (self.messages("CONTACTS").await? == 0).then_some(()) }).await;
+        eventually("an empty queue", || async {
+            (self.messages("CONTACTS").await? == 0).then_some(())
+        })
+        .await;
         let mut by_message = HashMap::new();
         let mut documents = self.collection().await.find(doc! {}).await.unwrap();
         while documents.advance().await.unwrap() {
             let document = documents.deserialize_current().unwrap();
-            let id =
-                document.get("_id").and_then(|id| bson::deserialize_from_bson::<bson::Uuid>(id.clone()).ok()).unwrap();
+            let id = document
+                .get("_id")
+                .and_then(|id| bson::deserialize_from_bson::<bson::Uuid>(id.clone()).ok())
+                .unwrap();
             let message = document.get_str("message").unwrap().to_owned();
-            assert!(by_message.insert(message.clone(), id.to_string()).is_none(), "stored twice: {message}");
+            assert!(
+                by_message.insert(message.clone(), id.to_string()).is_none(),
+                "stored twice: {message}"
+            );
         }
         for promise in promised {
             assert_eq!(by_message.get(&promise.message), Some(&promise.id), "{promise:?}");
@@ -91,7 +103,15 @@ impl Contacts {
     /// How many messages a stream holds.
     pub(crate) async fn messages(&self, stream: &str) -> Option<u64> {
         let client = async_nats::connect(self.nats[0].url()).await.ok()?;
-        Some(async_nats::jetstream::new(client).get_stream(stream).await.ok()?.cached_info().state.messages)
+        Some(
+            async_nats::jetstream::new(client)
+                .get_stream(stream)
+                .await
+                .ok()?
+                .cached_info()
+                .state
+                .messages,
+        )
     }
 }
 
@@ -111,7 +131,8 @@ pub(crate) struct Visitors {
 
 impl Visitors {
     pub(crate) fn start(gateway: &Gateway) -> Self {
-        let (stop, promised) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Promise>>>::default());
+        let (stop, promised) =
+            (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Promise>>>::default());
         let mut tasks = JoinSet::new();
         for number in 0..8 {
             let (http, stop, promised) = (gateway.http.clone(), stop.clone(), promised.clone());
@@ -122,7 +143,8 @@ impl Visitors {
                     }
                     // Each is posted once, whatever comes back, so that a second one in the store would show.
                     let message = format!("Message {count} of visitor {number}");
-                    let contact = json!({"name": "Visitor", "email": "v@example.org", "message": message});
+                    let contact =
+                        json!({"name": "Visitor", "email": "v@example.org", "message": message});
                     match http.post_json("/api/contact", &contact).await {
                         Ok(answer) if answer.status == 202 => {
                             let id = answer.json()["id"].as_str().unwrap().to_owned();
@@ -142,7 +164,9 @@ impl Visitors {
     pub(crate) async fn more(&self, count: usize) {
         let before = self.promised.lock().unwrap().len();
         eventually("more promises", || {
-            std::future::ready((self.promised.lock().unwrap().len() >= before + count).then_some(()))
+            std::future::ready(
+                (self.promised.lock().unwrap().len() >= before + count).then_some(()),
+            )
         })
         .await;
     }

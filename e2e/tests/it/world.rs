@@ -55,14 +55,16 @@ impl Builds {
         let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
         let folder = scratch.folder("deployer").unwrap();
         let targets = target(namespace, deadline);
-        let spec = system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &targets).unwrap();
+        let spec =
+            system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &targets).unwrap();
         let deployer = system::start(spec).await.unwrap();
         Self { scratch, nats, gateway, deployer }
     }
 
     /// Posts a build of an image with this tag, and gives its id.
     pub(crate) async fn post(&self, tag: &str) -> String {
-        let build = json!({"job": "portfolio", "number": 1, "status": "success", "image": image(tag)});
+        let build =
+            json!({"job": "portfolio", "number": 1, "status": "success", "image": image(tag)});
         let answer = self.gateway.ci().post_json("/api/builds", &build).await.unwrap();
         assert_eq!(answer.status, 202, "{}", answer.text());
         answer.json()["id"].as_str().unwrap().to_owned()
@@ -88,14 +90,22 @@ impl Builds {
 
 /// The states that the only rollout of a build has passed through.
 pub(crate) fn states(build: &Value) -> Vec<&str> {
-    build["rollouts"][0]["transitions"].as_array().unwrap().iter().map(|t| t["state"].as_str().unwrap()).collect()
+    build["rollouts"][0]["transitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["state"].as_str().unwrap())
+        .collect()
 }
 
 /// A line of JSON in a server's log that fits.
 pub(crate) async fn logged(server: &Server, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
     eventually(what, || {
         let log = server.log();
-        let found = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|line| fits(line));
+        let found = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| fits(line));
         std::future::ready(found)
     })
     .await

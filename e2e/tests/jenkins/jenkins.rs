@@ -43,16 +43,26 @@ pub(crate) struct Ended {
 impl Ended {
     /// What became of a stage: `SUCCESS`, `FAILURE`, `SKIPPED` or `NOT RUN`.
     pub(crate) fn stage(&self, name: &str) -> &str {
-        self.stages.iter().find(|(known, _)| known == name).map_or("there is none", |(_, state)| state)
+        self.stages
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or("there is none", |(_, state)| state)
     }
 
     /// Holds it to a failure in this stage and no other, with this said of it.
     pub(crate) fn is_red_at(&self, stage: &str, says: &str) {
         assert_eq!(self.code, Some(1), "{}", self.console);
-        let failed: Vec<_> = self.stages.iter().filter(|(_, state)| state == "FAILURE").map(|(name, _)| name).collect();
+        let failed: Vec<_> = self
+            .stages
+            .iter()
+            .filter(|(_, state)| state == "FAILURE")
+            .map(|(name, _)| name)
+            .collect();
         assert_eq!(failed, [stage, "Finished"], "{}", self.console);
         let after = self.stages.iter().skip_while(|(name, _)| name != stage).skip(1);
-        let ran = after.filter(|(name, state)| name != "Finished" && state != "NOT RUN").collect::<Vec<_>>();
+        let ran = after
+            .filter(|(name, state)| name != "Finished" && state != "NOT RUN")
+            .collect::<Vec<_>>();
         assert!(ran.is_empty(), "{ran:?}\n{}", self.console);
         assert!(self.console.contains(says), "{}", self.console);
         assert!(self.console.contains("+ ci/clean-up\n"), "{}", self.console);
@@ -83,7 +93,12 @@ pub(crate) async fn run(job: Job<'_>) -> Ended {
     // It runs for seconds: the compiler that pays off later costs more than the rest.
     java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
     java.arg("-cp").arg(class_path).arg("groovy.ui.GroovyMain").arg(runner.join("run.groovy"));
-    java.arg("--scm").arg(job.repository).args(["--branch", "main", "--number", &job.number.to_string()]);
+    java.arg("--scm").arg(job.repository).args([
+        "--branch",
+        "main",
+        "--number",
+        &job.number.to_string(),
+    ]);
     java.arg("--workspace").arg(&job.workspace);
     java.arg("--credentials").arg(beside("credentials")).arg("--result").arg(beside("result"));
     for (name, value) in job.parameters {
@@ -94,7 +109,13 @@ pub(crate) async fn run(job: Job<'_>) -> Ended {
         java.envs(std::env::var_os(name).map(|value| (name, value)));
     }
     java.envs(job.environment.iter().map(|(name, value)| (name, value)));
-    let output = java.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output().await.unwrap();
+    let output = java
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
     let text = fs::read_to_string(beside("result")).unwrap_or_default();
     let stages = text.lines().filter_map(|line| line.split_once('\t'));
     Ended {

@@ -2,7 +2,11 @@
 //! a Kubernetes API and an ArgoCD. What stands in for others: `docker` makes images with one file in place of the program, and
 //! the pod of the smoke test runs its command on this machine.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking, and shows the console then")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and shows the console then"
+)]
 
 mod jenkins;
 mod project;
@@ -24,7 +28,17 @@ async fn a_push_is_built_and_deployed_and_proposed() {
     world.application.is(&tag);
     let ended = world.build(&[("ARGOCD_GATE", "true"), ("PROMOTE", "true")]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.console);
-    for stage in ["Version", "Tools", "Unit tests", "Build", "Push", "Deploy", "Smoke test", "ArgoCD", "Promote"] {
+    for stage in [
+        "Version",
+        "Tools",
+        "Unit tests",
+        "Build",
+        "Push",
+        "Deploy",
+        "Smoke test",
+        "ArgoCD",
+        "Promote",
+    ] {
         assert_eq!(ended.stage(stage), "SUCCESS", "{stage}");
     }
     assert_eq!(ended.stage("Deploy with kubectl"), "SKIPPED");
@@ -41,33 +55,54 @@ async fn a_push_is_built_and_deployed_and_proposed() {
     let builds = builds["builds"].as_array().unwrap();
     assert_eq!(builds.len(), 2, "the gateway and the worker have targets");
     for build in builds {
-        assert_eq!((&build["state"], &build["trace_id"]), (&"succeeded".into(), &TRACE.into()), "{build:#}");
-        assert!(build["build"]["commit"].as_str().unwrap().starts_with(tag.rsplit('-').next().unwrap()));
+        assert_eq!(
+            (&build["state"], &build["trace_id"]),
+            (&"succeeded".into(), &TRACE.into()),
+            "{build:#}"
+        );
+        assert!(
+            build["build"]["commit"].as_str().unwrap().starts_with(tag.rsplit('-').next().unwrap())
+        );
         assert_eq!(build["build"]["branch"], "origin/main");
     }
     let asked = world.application.contexts();
     assert!(asked.len() >= 3 && asked.iter().all(|context| context.contains(TRACE)), "{asked:?}");
-    let pods = ["--namespace", world.namespace, "get", "pods", "--selector", "app.kubernetes.io/name=smoke-test"];
+    let pods = [
+        "--namespace",
+        world.namespace,
+        "get",
+        "pods",
+        "--selector",
+        "app.kubernetes.io/name=smoke-test",
+    ];
     assert_eq!(shared().await.cluster.kubectl(&pods).await.unwrap(), "", "the pod is gone");
 
     // A branch with one commit, which sets our tags and nothing else; the branch that ArgoCD follows is as it was.
     let branch = format!("promote/{tag}");
     let rev = |name: &str| world.project.git(&["rev-parse", name]);
     assert_eq!(rev("gitops-staging"), rev("main"));
-    assert_eq!(world.project.git(&["rev-list", "--count", &format!("gitops-staging..{branch}")]).trim(), "1");
+    assert_eq!(
+        world.project.git(&["rev-list", "--count", &format!("gitops-staging..{branch}")]).trim(),
+        "1"
+    );
     let diff = world.project.git(&["diff", "--unified=0", "gitops-staging", &branch]);
-    let added: Vec<_> = diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++")).collect();
+    let added: Vec<_> =
+        diff.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++")).collect();
     assert_eq!(added, vec![format!("+    newTag: {tag}"); 3]);
     assert!(!world.docker_calls().contains("push --force"));
 
     // The same image once more: nothing is built, the verdict is the same, and what is proposed already stays.
     let again = world.build(&[("DEPLOY_ONLY", "true"), ("TAG", &tag), ("PROMOTE", "true")]).await;
-    assert_eq!((again.code, again.stage("Build"), again.stage("Deploy")), (Some(0), "SKIPPED", "SUCCESS"));
+    assert_eq!(
+        (again.code, again.stage("Build"), again.stage("Deploy")),
+        (Some(0), "SKIPPED", "SUCCESS")
+    );
     assert!(again.console.contains("is proposed already"), "{}", again.console);
 }
 
 #[tokio::test]
-async fn a_tag_that_names_no_build_is_stopped_where_it_would_be_built_and_where_it_would_be_deployed() {
+async fn a_tag_that_names_no_build_is_stopped_where_it_would_be_built_and_where_it_would_be_deployed()
+ {
     let world = World::start("jenkins-latest").await;
     let before = world.deployed().await;
     let words = "the tag 'latest' names no build: one like v42-abc1234 does";
@@ -123,11 +158,18 @@ async fn without_a_deployer_kubectl_deploys_and_goes_back() {
     let tag = world.project.tag(world.next());
     world.application.is(&tag);
     let good = world.build(&[kubectl]).await;
-    assert_eq!((good.code, good.stage("Deploy with kubectl")), (Some(0), "SUCCESS"), "{}", good.console);
+    assert_eq!(
+        (good.code, good.stage("Deploy with kubectl")),
+        (Some(0), "SUCCESS"),
+        "{}",
+        good.console
+    );
     let before = world.deployed().await;
     assert!(before.starts_with(&world.image(&tag).await), "{before}");
 
-    let bad = world.build(&[kubectl, ("TAG", &Fate::ImageNotFound.tag(3)), ("SMOKE_TEST", "false")]).await;
+    let bad = world
+        .build(&[kubectl, ("TAG", &Fate::ImageNotFound.tag(3)), ("SMOKE_TEST", "false")])
+        .await;
     bad.is_red_at("Deploy with kubectl", "did not come up within 60s; back to");
     assert_eq!(world.deployed().await, before);
 }

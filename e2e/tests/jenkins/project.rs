@@ -9,10 +9,10 @@ use std::{
 
 use testbed::workspace_folder;
 
-const CARGO_TOML: &str =
-    "[package]\nname = \"sample\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\n\n[workspace]\n";
+const CARGO_TOML: &str = "[package]\nname = \"sample\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\n\n[workspace]\n";
 const CARGO_LOCK: &str = "version = 4\n\n[[package]]\nname = \"sample\"\nversion = \"0.1.0\"\n";
-const DOCKERFILE: &str = "FROM scratch AS gateway\nFROM scratch AS contact-worker\nFROM scratch AS deployer\n";
+const DOCKERFILE: &str =
+    "FROM scratch AS gateway\nFROM scratch AS contact-worker\nFROM scratch AS deployer\n";
 
 /// A git repository with the branches `main` and `gitops-staging`.
 pub(crate) struct Project {
@@ -35,7 +35,8 @@ impl Project {
             fs::copy(root.join(name), project.folder.join(name)).unwrap();
         }
         let kustomization = fs::read_to_string(root.join("k8s/kustomization.yaml")).unwrap();
-        let kustomization = kustomization.replace("name: mastereflex123/portfolio", &format!("name: {repository}"));
+        let kustomization =
+            kustomization.replace("name: mastereflex123/portfolio", &format!("name: {repository}"));
         let sample = "#[test]\nfn it_holds() {\n    assert_eq!(1 + 1, 2);\n}\n";
         for (name, text) in [
             ("k8s/kustomization.yaml", kustomization.as_str()),
@@ -82,10 +83,25 @@ impl Project {
     /// Runs git, without the caller's own configuration, and gives what it printed.
     pub(crate) fn git(&self, args: &[&str]) -> String {
         let mut command = Command::new("git");
-        command.args(["-c", "user.name=testbed", "-c", "user.email=testbed@localhost", "-c", "commit.gpgsign=false"]);
+        command.args([
+            "-c",
+            "user.name=testbed",
+            "-c",
+            "user.email=testbed@localhost",
+            "-c",
+            "commit.gpgsign=false",
+        ]);
         command.args(args).current_dir(&self.folder);
-        let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1").output().unwrap();
-        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = command
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "git {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 }

@@ -7,8 +7,10 @@ use testbed::{find_tool, workspace_folder};
 /// Everything in `ci` that can be run.
 fn scripts() -> Vec<PathBuf> {
     let entries = fs::read_dir(workspace_folder().join("ci")).unwrap();
-    let mut paths: Vec<_> =
-        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_none()).collect();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_none())
+        .collect();
     paths.sort();
     assert!(paths.len() > 10, "{paths:?}");
     paths
@@ -17,7 +19,10 @@ fn scripts() -> Vec<PathBuf> {
 #[test]
 fn shellcheck_is_silent() {
     let mut shellcheck = Command::new(find_tool("jenkins/bin/shellcheck").unwrap());
-    shellcheck.args(["--external-sources", "ci/lib.sh"]).args(scripts()).current_dir(workspace_folder());
+    shellcheck
+        .args(["--external-sources", "ci/lib.sh"])
+        .args(scripts())
+        .current_dir(workspace_folder());
     shellcheck.args(["e2e/tests/jenkins/stand_ins/docker", "e2e/tests/jenkins/stand_ins/kubelet"]);
     shellcheck.args([
         "e2e/tests/manifests/stand_ins/kubectl",
@@ -36,11 +41,17 @@ fn each_says_how_to_call_it_and_what_is_wrong() {
         let call = |argument: &str| Command::new(&script).arg(argument).output().unwrap();
         let help = call("--help");
         assert!(help.status.success(), "{name}");
-        assert!(String::from_utf8_lossy(&help.stdout).starts_with(&format!("Usage: ci/{name}")), "{name}");
+        assert!(
+            String::from_utf8_lossy(&help.stdout).starts_with(&format!("Usage: ci/{name}")),
+            "{name}"
+        );
         let wrong = call("--wrong");
         assert_eq!(wrong.status.code(), Some(64), "{name}");
         let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
-        assert!(said.starts_with(&format!("{name}: ")) && said.contains("--wrong"), "{name}: {said}");
+        assert!(
+            said.starts_with(&format!("{name}: ")) && said.contains("--wrong"),
+            "{name}: {said}"
+        );
     }
 }
 

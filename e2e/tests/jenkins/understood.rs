@@ -15,8 +15,14 @@ async fn run_text(text: &str) -> Ended {
     let credentials = [("token", "string", [("secret", "hunter2hunter2")].as_slice())];
     let workspace = scratch.path().join("workspace");
     let (parameters, environment) = (&[], &[]);
-    let job =
-        Job { repository: project.path(), workspace, number: 1, parameters, credentials: &credentials, environment };
+    let job = Job {
+        repository: project.path(),
+        workspace,
+        number: 1,
+        parameters,
+        credentials: &credentials,
+        environment,
+    };
     run(job).await
 }
 
@@ -27,7 +33,9 @@ fn stage(steps: &str) -> String {
 #[tokio::test]
 async fn what_jenkins_would_not_know_is_refused() {
     let with = |section: &str| {
-        format!("pipeline {{ agent any; {section}; stages {{ stage('A') {{ steps {{ sh 'true' }} }} }} }}")
+        format!(
+            "pipeline {{ agent any; {section}; stages {{ stage('A') {{ steps {{ sh 'true' }} }} }} }}"
+        )
     };
     for (text, said) in [
         (stage("cleanWs()"), "there is no step cleanWs"),
@@ -39,10 +47,15 @@ async fn what_jenkins_would_not_know_is_refused() {
         (with("options { timeout(time: 1, unit: 'FORTNIGHTS') }"), "FORTNIGHTS is none of"),
         (with("triggers { gitHubPush() }"), "there is no gitHubPush()"),
         (with("tools { }"), "there is no tools"),
-        ("pipeline { stages { stage('A') { steps { sh 'true' } } } }".to_owned(), "agent { } is missing"),
+        (
+            "pipeline { stages { stage('A') { steps { sh 'true' } } } }".to_owned(),
+            "agent { } is missing",
+        ),
         ("println 'x'".to_owned(), "one pipeline { } and nothing else"),
         (
-            stage("withCredentials([string(credentialsId: 'token', variable: 'T')]) { sh \"echo ${env.T}\" }"),
+            stage(
+                "withCredentials([string(credentialsId: 'token', variable: 'T')]) { sh \"echo ${env.T}\" }",
+            ),
             "a secret is in its text",
         ),
     ] {
@@ -61,7 +74,20 @@ async fn secrets_are_masked_and_times_are_kept() {
     }; post { aborted { echo 'it was aborted' } success { echo 'it was fine' } } }";
     let ended = run_text(text).await;
     assert_eq!((ended.code, ended.stage("Secret")), (Some(1), "SUCCESS"), "{}", ended.console);
-    assert_eq!((ended.stage("Slow"), ended.stage("Later")), ("ABORTED", "NOT RUN"), "{}", ended.console);
-    assert!(ended.console.contains("it is ****\n") && !ended.console.contains("hunter2"), "{}", ended.console);
-    assert!(ended.console.contains("it was aborted\n") && !ended.console.contains("it was fine"), "{}", ended.console);
+    assert_eq!(
+        (ended.stage("Slow"), ended.stage("Later")),
+        ("ABORTED", "NOT RUN"),
+        "{}",
+        ended.console
+    );
+    assert!(
+        ended.console.contains("it is ****\n") && !ended.console.contains("hunter2"),
+        "{}",
+        ended.console
+    );
+    assert!(
+        ended.console.contains("it was aborted\n") && !ended.console.contains("it was fine"),
+        "{}",
+        ended.console
+    );
 }

@@ -7,7 +7,8 @@ use std::sync::{
 
 use serde_json::{Value, json};
 use testbed::{
-    ArgoCd, Cluster, Gateway, Nats, REGISTRY_PASSWORD, REGISTRY_USER, Registry, Scratch, Server, Service, Spec, system,
+    ArgoCd, Cluster, Gateway, Nats, REGISTRY_PASSWORD, REGISTRY_USER, Registry, Scratch, Server,
+    Service, Spec, system,
 };
 use tokio::sync::OnceCell;
 
@@ -95,14 +96,18 @@ impl World {
             0,
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}),
         );
-        cluster.apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).await.unwrap();
+        cluster
+            .apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string())
+            .await
+            .unwrap();
 
         let scratch = Scratch::new().unwrap();
         let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
         let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
         let folder = scratch.folder("deployer").unwrap();
         let text = targets(namespace, &repository);
-        let spec = system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &text).unwrap();
+        let spec =
+            system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &text).unwrap();
         let deployer = system::start(spec).await.unwrap();
         allow(namespace, "k8s/jenkins-access.yaml").await;
         let signed_in = scratch.path().join("jenkins.kubeconfig");
@@ -110,7 +115,9 @@ impl World {
         let kubeconfig = cluster.kubeconfig().to_string_lossy().into_owned();
         let program = jenkins::here().join("stand_ins/kubelet");
         let spec = Spec::new("kubelet", program, &scratch.folder("kubelet").unwrap());
-        let kubelet = Server::start(spec.args([kubeconfig.as_str(), namespace]).env("PATH", jenkins::path())).unwrap();
+        let kubelet =
+            Server::start(spec.args([kubeconfig.as_str(), namespace]).env("PATH", jenkins::path()))
+                .unwrap();
         let project = Project::new(scratch.folder("project").unwrap(), &repository);
         Self {
             _kubelet: kubelet,
@@ -139,7 +146,15 @@ impl World {
     /// The image of the gateway's Deployment.
     pub(crate) async fn deployed(&self) -> String {
         let path = "jsonpath={.spec.template.spec.containers[0].image}";
-        let get = ["--namespace", self.namespace, "get", "deployment", "oriyan-portfolio-app", "--output", path];
+        let get = [
+            "--namespace",
+            self.namespace,
+            "get",
+            "deployment",
+            "oriyan-portfolio-app",
+            "--output",
+            path,
+        ];
         shared().await.cluster.kubectl(&get).await.unwrap()
     }
 
@@ -159,7 +174,11 @@ impl World {
     }
 
     /// A build with this password for the registry and this token for the gateway; an empty one is none.
-    pub(crate) async fn build_with(&self, parameters: &[(&str, &str)], [password, token]: [&str; 2]) -> Ended {
+    pub(crate) async fn build_with(
+        &self,
+        parameters: &[(&str, &str)],
+        [password, token]: [&str; 2],
+    ) -> Ended {
         let login = [("username", REGISTRY_USER), ("password", password)];
         let (secret, file) = ([("secret", token)], [("file", self.kubeconfig.as_str())]);
         let credentials: [Credential<'_>; 4] = [
@@ -169,7 +188,8 @@ impl World {
             // The repository is a folder, for which git asks for no key.
             ("gitops-key", "sshUserPrivateKey", &file),
         ];
-        let there = |(_, _, fields): &Credential<'_>| fields.iter().all(|(_, value)| !value.is_empty());
+        let there =
+            |(_, _, fields): &Credential<'_>| fields.iter().all(|(_, value)| !value.is_empty());
         let credentials: Vec<_> = credentials.into_iter().filter(there).collect();
         let environment = [
             ("GATEWAY_URL", self.gateway.url.clone()),
@@ -196,8 +216,14 @@ impl World {
         let ended = jenkins::run(job).await;
         println!("== {} #{number} {parameters:?}\n{}", self.namespace, ended.console);
         for secret in [password, token] {
-            assert!(secret.is_empty() || !ended.console.contains(secret), "a secret is in the console");
-            assert!(secret.is_empty() || !self.docker_calls().contains(secret), "a secret is on a command line");
+            assert!(
+                secret.is_empty() || !ended.console.contains(secret),
+                "a secret is in the console"
+            );
+            assert!(
+                secret.is_empty() || !self.docker_calls().contains(secret),
+                "a secret is on a command line"
+            );
         }
         ended
     }
@@ -206,9 +232,17 @@ impl World {
 /// Applies a manifest of Jenkins' rights, for a namespace and its Application.
 async fn allow(namespace: &str, access: &str) {
     let text = std::fs::read_to_string(testbed::workspace_folder().join(access)).unwrap();
-    let text = text.replace("oriyan-portfolio-app", "DEPLOYMENT").replace("oriyan-portfolio", namespace);
-    let text = text.replace("portfolio-app", namespace).replace("portfolio-jenkins", &format!("{namespace}-jenkins"));
-    shared().await.cluster.apply(&text.replace("DEPLOYMENT", "oriyan-portfolio-app")).await.unwrap();
+    let text =
+        text.replace("oriyan-portfolio-app", "DEPLOYMENT").replace("oriyan-portfolio", namespace);
+    let text = text
+        .replace("portfolio-app", namespace)
+        .replace("portfolio-jenkins", &format!("{namespace}-jenkins"));
+    shared()
+        .await
+        .cluster
+        .apply(&text.replace("DEPLOYMENT", "oriyan-portfolio-app"))
+        .await
+        .unwrap();
 }
 
 /// An Application of the namespace's Deployments, which leaves their images to us, and what Jenkins may ask of it.

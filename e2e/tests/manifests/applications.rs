@@ -6,7 +6,9 @@
 use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
-use testbed::{ArgoCd, Fate, Gateway, Nats, Service, Sshd, eventually, http::Client, system, workspace_folder};
+use testbed::{
+    ArgoCd, Fate, Gateway, Nats, Service, Sshd, eventually, http::Client, system, workspace_folder,
+};
 
 use crate::{
     documents,
@@ -18,8 +20,10 @@ use crate::{
 const APPLICATION: &str = "portfolio-app";
 
 /// Where `ArgoCD` and the deployer find the repository otherwise.
-const REPOSITORIES: [&str; 2] =
-    ["https://github.com/mastereflex123/portfolio.git", "git@github.com:mastereflex123/portfolio.git"];
+const REPOSITORIES: [&str; 2] = [
+    "https://github.com/mastereflex123/portfolio.git",
+    "git@github.com:mastereflex123/portfolio.git",
+];
 
 /// What `gitops` commits to.
 const KUSTOMIZATION: &str = "overlays/gitops/kustomization.yaml";
@@ -36,20 +40,26 @@ pub(crate) struct Delivered {
 impl Delivered {
     pub(crate) async fn start() -> Self {
         let installed = Installed::empty().await.with_folder("k8s/overlays/gitops");
-        let argocd = ArgoCd::start(&installed.scratch.folder("argocd").unwrap(), &installed.cluster).await.unwrap();
+        let argocd =
+            ArgoCd::start(&installed.scratch.folder("argocd").unwrap(), &installed.cluster)
+                .await
+                .unwrap();
         let health = json!({"data": {
             "resource.customizations.health.autoscaling_HorizontalPodAutoscaler": "return {status = \"Healthy\"}"
         }});
-        kubectl(&installed, &["patch", "configmap", "argocd-cm", "--patch", &health.to_string()]).await;
+        kubectl(&installed, &["patch", "configmap", "argocd-cm", "--patch", &health.to_string()])
+            .await;
         argocd.commit_files(APPLICATION, &[("README.md", "The manifests")]).unwrap();
         argocd.edit(APPLICATION, "the manifests", copy_manifests).unwrap();
         let nats = Nats::start(&installed.scratch.folder("nats").unwrap()).await.unwrap();
-        let gateway = Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();
-        let sshd = if testbed::can_run(Sshd::program().is_some(), "OpenSSH's server", "REQUIRE_SSHD") {
-            Some(Sshd::start(&installed.scratch.folder("sshd").unwrap()).await.unwrap())
-        } else {
-            None
-        };
+        let gateway =
+            Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();
+        let sshd =
+            if testbed::can_run(Sshd::program().is_some(), "OpenSSH's server", "REQUIRE_SSHD") {
+                Some(Sshd::start(&installed.scratch.folder("sshd").unwrap()).await.unwrap())
+            } else {
+                None
+            };
         Self { installed, argocd, gateway, nats, sshd }
     }
 
@@ -79,7 +89,8 @@ impl Delivered {
     /// A deployer with the rights that the manifests give it, and with their targets.
     pub(crate) async fn deployer(&self) -> Service {
         let kubeconfig = self.installed.sign_in_as("deployer").await;
-        let targets = fs::read_to_string(workspace_folder().join("k8s/config/targets.yaml")).unwrap();
+        let targets =
+            fs::read_to_string(workspace_folder().join("k8s/config/targets.yaml")).unwrap();
         // No container runs here that a smoke test could ask.
         let targets = lines_without(&targets, &["smoke:"]);
         let folder = self.installed.scratch.folder("live").unwrap();
@@ -131,9 +142,14 @@ impl Delivered {
     /// Has `ArgoCD` compare, and waits until it has.
     async fn compared(&self) {
         let refresh = "argocd.argoproj.io/refresh";
-        kubectl(&self.installed, &["annotate", "application", APPLICATION, &format!("{refresh}=normal")]).await;
+        kubectl(
+            &self.installed,
+            &["annotate", "application", APPLICATION, &format!("{refresh}=normal")],
+        )
+        .await;
         eventually("a comparison", || async {
-            let get = ["get", "application", APPLICATION, "--output", "jsonpath={.metadata.annotations}"];
+            let get =
+                ["get", "application", APPLICATION, "--output", "jsonpath={.metadata.annotations}"];
             (!kubectl(&self.installed, &get).await.contains(refresh)).then_some(())
         })
         .await;
@@ -141,14 +157,17 @@ impl Delivered {
 
     /// With the settings that our Application has, `ArgoCD` keeps what the deployer patches.
     pub(crate) async fn keeps_a_live_patch(&self) {
-        for (service, deployment) in [("gateway", "oriyan-portfolio-app"), ("contact-worker", "contact-worker")] {
+        for (service, deployment) in
+            [("gateway", "oriyan-portfolio-app"), ("contact-worker", "contact-worker")]
+        {
             let build = self.verdict(&self.post(service, 2, Fate::Ready).await).await;
             assert_eq!(build["rollouts"][0]["state"], "succeeded", "{build:#}");
             self.compared().await;
             assert_eq!(self.tag(deployment).await, Fate::Ready.tag(2), "{deployment}");
         }
         // Other changes are undone all the same.
-        let scale = ["--namespace", NAMESPACE, "scale", "deployment", "contact-worker", "--replicas=5"];
+        let scale =
+            ["--namespace", NAMESPACE, "scale", "deployment", "contact-worker", "--replicas=5"];
         self.installed.cluster.kubectl(&scale).await.unwrap();
         eventually("its replicas of before", || async {
             let get = [
@@ -172,7 +191,8 @@ impl Delivered {
             {"op": "remove", "path": "/spec/ignoreDifferences"},
             {"op": "remove", "path": "/spec/syncPolicy/syncOptions"},
         ]);
-        let patch = ["patch", "application", APPLICATION, "--type=json", "--patch", &without.to_string()];
+        let patch =
+            ["patch", "application", APPLICATION, "--type=json", "--patch", &without.to_string()];
         kubectl(&self.installed, &patch).await;
         eventually("the tag of the branch", || async {
             (self.tag("oriyan-portfolio-app").await == "v1-0000000").then_some(())
@@ -182,7 +202,10 @@ impl Delivered {
         let build = self.verdict(&self.post("gateway", 3, Fate::NeverReady).await).await;
         assert_eq!(build["rollouts"][0]["state"], "reverted", "{build:#}");
         let hint = build.to_string();
-        assert!(hint.contains("ignoreDifferences") && hint.contains("RespectIgnoreDifferences=true"), "{build:#}");
+        assert!(
+            hint.contains("ignoreDifferences") && hint.contains("RespectIgnoreDifferences=true"),
+            "{build:#}"
+        );
         kubectl(&self.installed, &["delete", "application", APPLICATION]).await;
     }
 
@@ -224,13 +247,21 @@ impl Delivered {
             assert_eq!(build["rollouts"][0]["state"], "succeeded", "{build:#}");
             assert_eq!(self.tag(deployment).await, Fate::Ready.tag(4), "{deployment}");
         }
-        let committed = self.argocd.git(APPLICATION, &["show", &format!("gitops-staging:{KUSTOMIZATION}")]).unwrap();
-        assert_eq!(committed.matches(&format!("newTag: {}", Fate::Ready.tag(4))).count(), 2, "{committed}");
+        let committed = self
+            .argocd
+            .git(APPLICATION, &["show", &format!("gitops-staging:{KUSTOMIZATION}")])
+            .unwrap();
+        assert_eq!(
+            committed.matches(&format!("newTag: {}", Fate::Ready.tag(4))).count(),
+            2,
+            "{committed}"
+        );
     }
 
     /// The way back is a commit, too, and nothing holds `ArgoCD` up on it.
     async fn commits_the_way_back(&self, system: &System<'_>) {
-        let build = system.verdict(&system.posts(image("gateway"), 5, Fate::ImageNotFound).await).await;
+        let build =
+            system.verdict(&system.posts(image("gateway"), 5, Fate::ImageNotFound).await).await;
         assert_eq!(build["rollouts"][0]["state"], "rolled_back", "{build:#}");
         assert_eq!(self.tag("oriyan-portfolio-app").await, Fate::Ready.tag(4));
         self.is_well().await;
@@ -251,7 +282,11 @@ async fn kubectl(installed: &Installed, args: &[&str]) -> String {
 /// As they stand here, with the links between them.
 fn copy_manifests(clone: &Path) -> anyhow::Result<()> {
     for folder in ["k8s", "overlays", "nats"] {
-        let status = Command::new("cp").arg("-a").arg(workspace_folder().join(folder)).arg(clone).status()?;
+        let status = Command::new("cp")
+            .arg("-a")
+            .arg(workspace_folder().join(folder))
+            .arg(clone)
+            .status()?;
         anyhow::ensure!(status.success(), "{folder} cannot be copied");
     }
     Ok(())

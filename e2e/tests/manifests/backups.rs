@@ -77,7 +77,10 @@ pub(crate) async fn restore_everything() {
     let (waiting, before_it) = found.unwrap();
 
     let after = Installed::empty().await;
-    let copied = Command::new("cp").arg("-a").args([secrets_folder(&before), secrets_folder(&after)]).status();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([secrets_folder(&before), secrets_folder(&after)])
+        .status();
     assert!(copied.unwrap().success());
     let new_shell = Shell::new(&after);
     new_shell.copy_from(&shell, "backup");
@@ -99,7 +102,12 @@ pub(crate) async fn restore_everything() {
         system.run("provision").await;
         assert_eq!(stored(system).await, before_it);
         for stream in streams(system).await {
-            assert_eq!(stream.cached_info().config.num_replicas, 3, "{}", stream.cached_info().config.name);
+            assert_eq!(
+                stream.cached_info().config.num_replicas,
+                3,
+                "{}",
+                stream.cached_info().config.name
+            );
         }
 
         system.start_services().await;
@@ -132,7 +140,8 @@ async fn break_off_a_restore(system: &System<'_>) {
     let state = json!({"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0,
         "first_ts": "0001-01-01T00:00:00Z", "last_ts": "0001-01-01T00:00:00Z"});
     let request = json!({"config": IDEMPOTENCY.to_json(1), "state": state});
-    let answer: Response<Value> = bus.request("STREAM.RESTORE.IDEMPOTENCY", &request).await.unwrap();
+    let answer: Response<Value> =
+        bus.request("STREAM.RESTORE.IDEMPOTENCY", &request).await.unwrap();
     let Response::Ok(begun) = answer else { panic!("{answer:?}") };
     assert!(begun["deliver_subject"].is_string(), "{begun}");
 }
@@ -145,7 +154,8 @@ async fn stored(system: &System<'_>) -> Stored {
     assert_eq!(all.len(), 7, "{all:#?}");
     assert!(!all["CONTACTS"].messages.is_empty() && !all["ROLLOUTS"].messages.is_empty());
     let contacts = system.mongodb(Some("admin")).await.collection::<Document>("contacts");
-    let contacts = contacts.find(doc! {}).sort(doc! {"_id": 1}).await.unwrap().try_collect().await.unwrap();
+    let contacts =
+        contacts.find(doc! {}).sort(doc! {"_id": 1}).await.unwrap().try_collect().await.unwrap();
     Stored { streams: all, contacts }
 }
 
@@ -187,7 +197,13 @@ async fn kept(stream: &Stream) -> Kept {
     }
     let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
     let consumers = consumers.into_iter().map(|consumer| {
-        (consumer.name, (consumer.ack_floor.stream_sequence, consumer.num_pending + consumer.num_ack_pending as u64))
+        (
+            consumer.name,
+            (
+                consumer.ack_floor.stream_sequence,
+                consumer.num_pending + consumer.num_ack_pending as u64,
+            ),
+        )
     });
     Kept { config, messages, consumers: consumers.collect() }
 }

@@ -72,8 +72,7 @@ impl Discovered {
         let config = fs::read_to_string(monitoring().join("prometheus.yml")).unwrap();
         // As it is, but for how often, and how pods are found and reached.
         let config = replaced(&config, "_interval: 15s", "_interval: 1s", 2);
-        let by_kubernetes =
-            "kubernetes_sd_configs:\n      - role: pod\n        namespaces: { names: [oriyan-portfolio] }";
+        let by_kubernetes = "kubernetes_sd_configs:\n      - role: pod\n        namespaces: { names: [oriyan-portfolio] }";
         let by_us = "file_sd_configs:\n      - files: [pods.json]\n        refresh_interval: 2s";
         let config = replaced(&config, by_kubernetes, by_us, 2);
         let through = format!("    proxy_url: http://{proxy}\n    relabel_configs:");
@@ -84,7 +83,9 @@ impl Discovered {
         fs::write(folder.join("pods.json"), "[]").unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let server =
-            observers::start_prometheus(observers::prometheus().unwrap(), &folder, &address, &[]).await.unwrap();
+            observers::start_prometheus(observers::prometheus().unwrap(), &folder, &address, &[])
+                .await
+                .unwrap();
         Self { _server: server, http: Client::new(&format!("http://{address}")), places, folder }
     }
 
@@ -92,7 +93,8 @@ impl Discovered {
     pub(crate) async fn finds_every_pod(&self, system: &System<'_>) {
         let found = || async {
             let pods = pods(system.installed).await;
-            *self.places.0.lock().unwrap() = pods.iter().flat_map(|pod| places(system, pod)).collect();
+            *self.places.0.lock().unwrap() =
+                pods.iter().flat_map(|pod| places(system, pod)).collect();
             let targets: Vec<_> = pods.iter().flat_map(targets).collect();
             // In one step, so that it is never read half written.
             fs::write(self.folder.join("pods.new"), json!(targets).to_string()).unwrap();
@@ -100,9 +102,12 @@ impl Discovered {
             let pods = pods.iter().filter(|pod| pod["status"]["phase"] == "Running");
             let expected: BTreeSet<_> = pods.filter_map(expected).collect();
             let up = self.series("up").await;
-            let up: BTreeSet<_> = up.iter().map(|labels| (label(labels, "job"), label(labels, "instance"))).collect();
+            let up: BTreeSet<_> =
+                up.iter().map(|labels| (label(labels, "job"), label(labels, "instance"))).collect();
             let all_up = self.query("up == 0").await.is_empty();
-            (up == expected && expected.len() >= 6 && all_up).then_some(()).ok_or((up, expected, all_up))
+            (up == expected && expected.len() >= 6 && all_up)
+                .then_some(())
+                .ok_or((up, expected, all_up))
         };
         let last = Mutex::new(None);
         let within = testbed::within(Duration::from_mins(1), "pods that are scraped", || async {
@@ -124,8 +129,10 @@ impl Discovered {
         })
         .await;
         let recorded = "job_target_verdict:rollouts:increase15m";
-        eventually("rules that were evaluated", || async { (!self.series(recorded).await.is_empty()).then_some(()) })
-            .await;
+        eventually("rules that were evaluated", || async {
+            (!self.series(recorded).await.is_empty()).then_some(())
+        })
+        .await;
         let mut wrong = Vec::new();
         for rule in self.rules().await {
             let name = text(&rule["name"]);
@@ -141,7 +148,13 @@ impl Discovered {
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
-    async fn check(&self, name: &str, named: &Named, shown: &BTreeSet<&str>, wrong: &mut Vec<String>) {
+    async fn check(
+        &self,
+        name: &str,
+        named: &Named,
+        shown: &BTreeSet<&str>,
+        wrong: &mut Vec<String>,
+    ) {
         let mut labels = BTreeSet::new();
         let mut excused = false;
         for Selector { metric, matchers } in &named.selectors {
@@ -153,14 +166,16 @@ impl Discovered {
             if series.is_empty() {
                 wrong.push(format!("{name}: there is no {metric}"));
             }
-            let of_metric: BTreeSet<_> = series.iter().flat_map(|labels| labels.keys().cloned()).collect();
+            let of_metric: BTreeSet<_> =
+                series.iter().flat_map(|labels| labels.keys().cloned()).collect();
             for (label, operator, value) in matchers {
                 if label != "__name__" && !of_metric.contains(label) {
                     wrong.push(format!("{name}: {metric} has no label {label}"));
                 }
                 // Those come from the scrape configuration; the values of others come and go.
                 if label == "job" || label == "instance" {
-                    let found = self.query(&format!("{metric}{{{label}{operator}\"{value}\"}}")).await;
+                    let found =
+                        self.query(&format!("{metric}{{{label}{operator}\"{value}\"}}")).await;
                     if found.is_empty() {
                         wrong.push(format!("{name}: no {metric} has {label}{operator}\"{value}\""));
                     }
@@ -169,7 +184,11 @@ impl Discovered {
             labels.extend(of_metric);
         }
         for label in named.labels.iter().map(String::as_str).chain(shown.iter().copied()) {
-            if !excused && label != "alertname" && !labels.contains(label) && !named.strings.contains(label) {
+            if !excused
+                && label != "alertname"
+                && !labels.contains(label)
+                && !named.strings.contains(label)
+            {
                 wrong.push(format!("{name}: nothing in it has the label {label}"));
             }
         }
@@ -177,7 +196,8 @@ impl Discovered {
 
     async fn rules(&self) -> Vec<Value> {
         let answer = self.http.get("/api/v1/rules").await.unwrap().json();
-        let rules = list(&answer["data"]["groups"]).iter().flat_map(|group| list(&group["rules"]).to_vec());
+        let rules =
+            list(&answer["data"]["groups"]).iter().flat_map(|group| list(&group["rules"]).to_vec());
         let rules: Vec<_> = rules.collect();
         assert!(rules.len() > 30, "{} rules", rules.len());
         for rule in &rules {
@@ -189,12 +209,19 @@ impl Discovered {
     /// The labels of each series of a metric.
     async fn series(&self, metric: &str) -> Vec<BTreeMap<String, Value>> {
         let found = self.query(&format!("{{__name__={metric:?}}}")).await;
-        found.iter().map(|series| series["metric"].as_object().unwrap().clone().into_iter().collect()).collect()
+        found
+            .iter()
+            .map(|series| series["metric"].as_object().unwrap().clone().into_iter().collect())
+            .collect()
     }
 
     async fn query(&self, query: &str) -> Vec<Value> {
         let body = serde_urlencoded::to_string([("query", query)]).unwrap();
-        let answer = self.http.post("/api/v1/query", "application/x-www-form-urlencoded", body).await.unwrap();
+        let answer = self
+            .http
+            .post("/api/v1/query", "application/x-www-form-urlencoded", body)
+            .await
+            .unwrap();
         assert!(answer.status.is_success(), "{query}: {}", answer.text());
         list(&answer.json()["data"]["result"]).to_vec()
     }
@@ -214,7 +241,8 @@ fn label(labels: &BTreeMap<String, Value>, name: &str) -> String {
 async fn pods(installed: &Installed) -> Vec<Value> {
     let account = format!("--as=system:serviceaccount:{ELSEWHERE}:prometheus");
     let get = ["--namespace", NAMESPACE, &account, "get", "pods", "--output", "json"];
-    let found: Value = serde_json::from_str(&installed.cluster.kubectl(&get).await.unwrap()).unwrap();
+    let found: Value =
+        serde_json::from_str(&installed.cluster.kubectl(&get).await.unwrap()).unwrap();
     list(&found["items"]).to_vec()
 }
 
@@ -222,7 +250,8 @@ async fn pods(installed: &Installed) -> Vec<Value> {
 /// <https://prometheus.io/docs/prometheus/latest/configuration/configuration/#pod>
 fn targets(pod: &Value) -> Vec<Value> {
     let Some(address) = pod["status"]["podIP"].as_str() else { return Vec::new() };
-    let ports = list(&pod["spec"]["containers"]).iter().flat_map(|container| list(&container["ports"]));
+    let ports =
+        list(&pod["spec"]["containers"]).iter().flat_map(|container| list(&container["ports"]));
     let target = |port: &Value| {
         let mut labels = json!({
             "__meta_kubernetes_pod_name": pod["metadata"]["name"],
@@ -231,7 +260,8 @@ fn targets(pod: &Value) -> Vec<Value> {
             "__meta_kubernetes_pod_container_port_number": port["containerPort"].to_string(),
         });
         for (name, value) in pod["metadata"]["labels"].as_object().unwrap() {
-            let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            let name: String =
+                name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             labels[format!("__meta_kubernetes_pod_label_{name}")] = value.clone();
         }
         json!({"targets": [format!("{address}:{}", port["containerPort"])], "labels": labels})
@@ -259,17 +289,23 @@ fn places(system: &System<'_>, pod: &Value) -> Vec<(String, String)> {
         _ => return Vec::new(),
     };
     let Some(address) = pod["status"]["podIP"].as_str() else { return Vec::new() };
-    vec![(format!("{address}:{port}"), format!("http://127.0.0.1:{}", system.network.port(workload, port)))]
+    vec![(
+        format!("{address}:{port}"),
+        format!("http://127.0.0.1:{}", system.network.port(workload, port)),
+    )]
 }
 
 /// Asks the process that stands for the pod that is asked.
 async fn lead_on(State(places): State<Places>, uri: Uri) -> Response {
     let address = uri.authority().map(ToString::to_string).unwrap_or_default();
     let place = places.0.lock().unwrap().get(&address).cloned();
-    let Some(place) = place else { return (StatusCode::BAD_GATEWAY, format!("who is {address}?")).into_response() };
+    let Some(place) = place else {
+        return (StatusCode::BAD_GATEWAY, format!("who is {address}?")).into_response();
+    };
     match Client::new(&place).get(uri.path()).await {
         Ok(answer) => {
-            (answer.status, [(CONTENT_TYPE, answer.header("content-type").to_owned())], answer.body).into_response()
+            (answer.status, [(CONTENT_TYPE, answer.header("content-type").to_owned())], answer.body)
+                .into_response()
         }
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
     }

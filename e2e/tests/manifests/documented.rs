@@ -34,7 +34,10 @@ pub(crate) fn blocks(text: &str) -> Vec<String> {
 /// Commands, with the ports here that stand for those to which documents forward others.
 pub(crate) fn forwarded(system: &System<'_>, commands: &str) -> String {
     FORWARDED.iter().fold(commands.to_owned(), |commands, (local, pod, port)| {
-        commands.replace(&format!("127.0.0.1:{local}"), &format!("127.0.0.1:{}", system.network.port(pod, *port)))
+        commands.replace(
+            &format!("127.0.0.1:{local}"),
+            &format!("127.0.0.1:{}", system.network.port(pod, *port)),
+        )
     })
 }
 
@@ -84,10 +87,16 @@ impl Shell {
         let mut shell = Command::new("bash");
         shell.args(["-euo", "pipefail", "-c", commands]).current_dir(&self.home).env_clear();
         shell.env("HOME", &self.home).env("XDG_CONFIG_HOME", self.home.join(".config"));
-        shell.env("XDG_DATA_HOME", self.home.join(".local")).env("KUBECONFIG", installed.cluster.kubeconfig());
+        shell
+            .env("XDG_DATA_HOME", self.home.join(".local"))
+            .env("KUBECONFIG", installed.cluster.kubeconfig());
         let stand_ins = workspace_folder().join("e2e/tests/manifests/stand_ins");
         shell.env("KUBERC", "off").env("KUBECTL", find_tool("kubectl").unwrap());
-        shell.env("PATH", path_with(&[stand_ins, tools_folder()])).stdin(Stdio::null()).output().unwrap()
+        shell
+            .env("PATH", path_with(&[stand_ins, tools_folder()]))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     /// As [`Shell::run`], with the ports here that stand for what is forwarded.
@@ -102,7 +111,9 @@ impl Shell {
 
     /// Takes over what somebody else's commands left in theirs.
     pub(crate) fn copy_from(&self, other: &Self, name: &str) {
-        let copy = |from: &Path, to: &Path| Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+        let copy = |from: &Path, to: &Path| {
+            Command::new("cp").arg("-a").args([from, to]).status().unwrap()
+        };
         assert!(copy(&other.path(name), &self.path(name)).success());
     }
 }

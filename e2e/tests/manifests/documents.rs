@@ -57,7 +57,10 @@ fn listed() -> Listed {
         } else if let Some(found) = line.strip_prefix('[') {
             place = found.strip_suffix(']').unwrap_or_else(|| panic!("{line} has no end"));
         } else if !line.is_empty() && !line.starts_with("# ") && line != "#" {
-            let before = listed.entry(document.to_owned()).or_default().insert(line.to_owned(), place.to_owned());
+            let before = listed
+                .entry(document.to_owned())
+                .or_default()
+                .insert(line.to_owned(), place.to_owned());
             assert!(before.is_none(), "{document}: {line} is there twice");
         }
     }
@@ -66,12 +69,15 @@ fn listed() -> Listed {
 
 /// The documents, in the order in which their commands are run: what removes everything comes last.
 fn documents() -> Vec<String> {
-    let mut documents: Vec<_> = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(str::to_owned).into();
+    let mut documents: Vec<_> =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(str::to_owned).into();
     for folder in ["docs", "docs/runbooks"] {
         let entries = fs::read_dir(workspace_folder().join(folder)).unwrap();
-        let paths =
-            entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "md"));
-        documents.extend(paths.map(|path| format!("{folder}/{}", path.file_name().unwrap().display())));
+        let paths = entries
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.extension().is_some_and(|end| end == "md"));
+        documents
+            .extend(paths.map(|path| format!("{folder}/{}", path.file_name().unwrap().display())));
     }
     documents.sort_by_key(|name| (name == "docs/install.md", name.clone()));
     documents
@@ -95,12 +101,14 @@ fn commands(document: &str) -> Vec<Vec<String>> {
 /// Whether a piece of code in a sentence is something to type.
 fn is_command(span: &str) -> bool {
     let is_variable = |word: &&str| {
-        word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        word.split_once('=')
+            .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
     };
     let mut words = span.split(' ').skip_while(is_variable);
     let Some(first) = words.next() else { return false };
     words.next().is_some()
-        && (PROGRAMS.contains(&first) || ["ci/", "k8s/", "nats/"].iter().any(|folder| first.starts_with(folder)))
+        && (PROGRAMS.contains(&first)
+            || ["ci/", "k8s/", "nats/"].iter().any(|folder| first.starts_with(folder)))
 }
 
 /// The commands of a block, each of which may have several lines: bash knows where one ends.
@@ -133,13 +141,16 @@ pub(crate) fn name_no_other_commands() {
     let mut found = BTreeMap::new();
     for document in documents() {
         let commands = commands(&document).concat();
-        let lines: BTreeSet<_> = commands.iter().map(|command| first_line(command).to_owned()).collect();
+        let lines: BTreeSet<_> =
+            commands.iter().map(|command| first_line(command).to_owned()).collect();
         if !lines.is_empty() {
             found.insert(document, lines);
         }
     }
-    let known: BTreeMap<_, BTreeSet<_>> =
-        listed.iter().map(|(document, by_line)| (document.clone(), by_line.keys().cloned().collect())).collect();
+    let known: BTreeMap<_, BTreeSet<_>> = listed
+        .iter()
+        .map(|(document, by_line)| (document.clone(), by_line.keys().cloned().collect()))
+        .collect();
     for (document, lines) in &found {
         let known = known.get(document).cloned().unwrap_or_default();
         assert_eq!(lines, &known, "{document}: left, its commands; right, those in {TABLE}");

@@ -74,7 +74,8 @@ impl Installed {
             self.objects().await.iter().all(is_ready).then_some(())
         });
         if let Err(error) = ready.await {
-            let unready: Vec<_> = self.objects().await.into_iter().filter(|object| !is_ready(object)).collect();
+            let unready: Vec<_> =
+                self.objects().await.into_iter().filter(|object| !is_ready(object)).collect();
             panic!("{error}: {unready:#?}");
         }
     }
@@ -84,10 +85,15 @@ fn is_ready(object: &Value) -> bool {
     let (spec, status) = (&object["spec"], &object["status"]);
     match object["kind"].as_str().unwrap() {
         "Deployment" => audit::is_complete(object),
-        "StatefulSet" => status["readyReplicas"] == spec["replicas"] && status["updatedReplicas"] == spec["replicas"],
+        "StatefulSet" => {
+            status["readyReplicas"] == spec["replicas"]
+                && status["updatedReplicas"] == spec["replicas"]
+        }
         "Job" => status["succeeded"] == 1,
         // It has seen to the least that there shall be.
-        "HorizontalPodAutoscaler" => status["desiredReplicas"].as_i64() >= spec["minReplicas"].as_i64(),
+        "HorizontalPodAutoscaler" => {
+            status["desiredReplicas"].as_i64() >= spec["minReplicas"].as_i64()
+        }
         _ => true,
     }
 }

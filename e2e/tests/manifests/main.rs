@@ -25,7 +25,8 @@ use applications::Delivered;
 use installed::{Installed, NAMESPACE};
 
 /// What ArgoCD reads, a laptop's, one for life, and one where git decides.
-const OVERLAYS: [&str; 4] = ["k8s", "k8s/overlays/kind", "k8s/overlays/production", "k8s/overlays/gitops"];
+const OVERLAYS: [&str; 4] =
+    ["k8s", "k8s/overlays/kind", "k8s/overlays/production", "k8s/overlays/gitops"];
 
 /// kubectl sends some of these each time, whatever is there, and says so. The API server changes nothing.
 const ALWAYS_SENT: [&str; 2] = ["poddisruptionbudget.policy/", "statefulset.apps/"];
@@ -38,7 +39,9 @@ async fn every_overlay_gets_ready_and_applying_it_again_changes_nothing() {
         installed.all_ready().await;
         let before = installed.asked_for().await;
         let said = installed.apply().await;
-        for line in said.lines().filter(|line| !ALWAYS_SENT.iter().any(|kind| line.starts_with(kind))) {
+        for line in
+            said.lines().filter(|line| !ALWAYS_SENT.iter().any(|kind| line.starts_with(kind)))
+        {
             assert!(line.ends_with(" unchanged"), "{overlay}: {line}");
         }
         assert_eq!(installed.asked_for().await, before, "{overlay}");

@@ -67,13 +67,18 @@ impl<'a> Network<'a> {
         // POD.SERVICE.NAMESPACE.svc, of which most may be left out.
         let name = host.strip_suffix(".svc").unwrap_or(host);
         let name = name.strip_suffix(&format!(".{NAMESPACE}")).unwrap_or(name);
-        let (of_pod, service) = name.rsplit_once('.').map_or((None, name), |(pod, service)| (Some(pod), service));
-        let is_service = |object: &&Value| object["kind"] == "Service" && object["metadata"]["name"] == service;
-        let service = self.objects.iter().find(is_service).unwrap_or_else(|| panic!("who is {host}?"));
+        let (of_pod, service) =
+            name.rsplit_once('.').map_or((None, name), |(pod, service)| (Some(pod), service));
+        let is_service =
+            |object: &&Value| object["kind"] == "Service" && object["metadata"]["name"] == service;
+        let service =
+            self.objects.iter().find(is_service).unwrap_or_else(|| panic!("who is {host}?"));
         let ports = list(&service["spec"]["ports"]);
         let found = ports.iter().find(|found| found["port"] == port);
         let target = &found.unwrap_or_else(|| panic!("{host} has no port {port}"))["targetPort"];
-        let mut pods = templates(self.objects).into_iter().filter(|(_, template)| selects(&service["spec"], template));
+        let mut pods = templates(self.objects)
+            .into_iter()
+            .filter(|(_, template)| selects(&service["spec"], template));
         // cluster.conf names three servers, also where there is one and it is not used. Nobody answers to the others' names.
         let found = pods.find(|(pod, _)| of_pod.is_none_or(|name| name == pod));
         let Some((pod, template)) = found else { return address };
@@ -84,7 +89,8 @@ impl<'a> Network<'a> {
 
 /// The number of a container's port, by its name.
 pub(crate) fn container_port(spec: &Value, name: &str) -> u16 {
-    let mut ports = list(&spec["containers"]).iter().flat_map(|container| list(&container["ports"]));
+    let mut ports =
+        list(&spec["containers"]).iter().flat_map(|container| list(&container["ports"]));
     let found = ports.find(|port| port["name"] == name);
     number(&found.unwrap_or_else(|| panic!("no port is called {name}"))["containerPort"])
 }
@@ -95,7 +101,11 @@ fn number(port: &Value) -> u16 {
 
 fn selects(service: &Value, template: &Value) -> bool {
     let labels = &template["metadata"]["labels"];
-    service["selector"].as_object().unwrap().iter().all(|(name, value)| labels[name.as_str()] == *value)
+    service["selector"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .all(|(name, value)| labels[name.as_str()] == *value)
 }
 
 /// Host and port, if a word is an address: it ends in a port, or is the host of an `http://` without one.

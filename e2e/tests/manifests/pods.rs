@@ -59,7 +59,12 @@ pub(crate) struct Pod<'a> {
 
 impl<'a> Pod<'a> {
     /// Writes its volumes.
-    pub(crate) fn new(objects: &'a [Value], network: &'a Network<'a>, name: &str, scratch: &Path) -> Self {
+    pub(crate) fn new(
+        objects: &'a [Value],
+        network: &'a Network<'a>,
+        name: &str,
+        scratch: &Path,
+    ) -> Self {
         let found = templates(objects).into_iter().find(|(found, _)| found == name);
         let (_, template) = found.unwrap_or_else(|| panic!("no pod is called {name}"));
         let spec = &template["spec"];
@@ -93,13 +98,17 @@ impl<'a> Pod<'a> {
         for source in sources {
             let kind = if source["secret"].is_object() { "Secret" } else { "ConfigMap" };
             let source = if kind == "Secret" { &source["secret"] } else { &source["configMap"] };
-            let data = self.data(kind, source["name"].as_str().unwrap_or_else(|| text(&source["secretName"])));
+            let data = self
+                .data(kind, source["name"].as_str().unwrap_or_else(|| text(&source["secretName"])));
             let all = data.keys().map(|key| (key.as_str(), key.as_str()));
-            let items = list(&source["items"]).iter().map(|item| (text(&item["key"]), text(&item["path"])));
-            let items: Vec<_> = if source["items"].is_null() { all.collect() } else { items.collect() };
+            let items =
+                list(&source["items"]).iter().map(|item| (text(&item["key"]), text(&item["path"])));
+            let items: Vec<_> =
+                if source["items"].is_null() { all.collect() } else { items.collect() };
             for (key, path) in items {
                 // What is secret names nobody, and might look as if it did.
-                let content = if kind == "Secret" { data[key].clone() } else { self.file_here(&data[key]) };
+                let content =
+                    if kind == "Secret" { data[key].clone() } else { self.file_here(&data[key]) };
                 let path = folder.join(path);
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(&path, content).unwrap();
@@ -111,14 +120,24 @@ impl<'a> Pod<'a> {
     }
 
     fn is_key_of_ssh(&self, kind: &str, source: &Value) -> bool {
-        let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == source["name"];
-        self.objects.iter().find(is_it).is_some_and(|object| object["type"] == "kubernetes.io/ssh-auth")
+        let is_it = |object: &&Value| {
+            object["kind"] == kind && object["metadata"]["name"] == source["name"]
+        };
+        self.objects
+            .iter()
+            .find(is_it)
+            .is_some_and(|object| object["type"] == "kubernetes.io/ssh-auth")
     }
 
     /// What a `Secret` or `ConfigMap` holds.
     fn data(&self, kind: &str, name: &str) -> BTreeMap<String, Vec<u8>> {
-        let found = self.objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
-        let data = found.unwrap_or_else(|| panic!("{}: no {kind} {name}", self.name))["data"].as_object().unwrap();
+        let found = self
+            .objects
+            .iter()
+            .find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+        let data = found.unwrap_or_else(|| panic!("{}: no {kind} {name}", self.name))["data"]
+            .as_object()
+            .unwrap();
         let decode = |value: &Value| match kind {
             "Secret" => STANDARD.decode(text(value)).unwrap(),
             _ => text(value).as_bytes().to_vec(),
@@ -129,17 +148,23 @@ impl<'a> Pod<'a> {
     /// A file of configuration, with the addresses and folders that are here.
     fn file_here(&self, content: &[u8]) -> Vec<u8> {
         let content = self.network.translate(&self.name, str::from_utf8(content).unwrap());
-        let words = content.split(' ').map(|word| self.path_here(word).unwrap_or_else(|| word.to_owned()));
+        let words =
+            content.split(' ').map(|word| self.path_here(word).unwrap_or_else(|| word.to_owned()));
         words.collect::<Vec<_>>().join(" ").into_bytes()
     }
 
     /// A word of a command line or an environment, with the addresses and folders that are here.
     fn word_here(&self, word: &str) -> String {
         // --flag=value
-        let (flag, value) =
-            word.split_at(if word.starts_with("--") { word.find('=').map_or(0, |at| at + 1) } else { 0 });
+        let (flag, value) = word.split_at(if word.starts_with("--") {
+            word.find('=').map_or(0, |at| at + 1)
+        } else {
+            0
+        });
         if value.starts_with('/') {
-            let path = self.path_here(value).unwrap_or_else(|| panic!("{}: {value} is in no volume", self.name));
+            let path = self
+                .path_here(value)
+                .unwrap_or_else(|| panic!("{}: {value} is in no volume", self.name));
             return format!("{flag}{path}");
         }
         self.network.translate(&self.name, word)
@@ -150,7 +175,8 @@ impl<'a> Pod<'a> {
         // The longer of two that begin alike comes later.
         self.mounts.iter().rev().find_map(|(mount, folder)| {
             let rest = path.strip_prefix(mount)?;
-            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{}{rest}", folder.display()))
+            (rest.is_empty() || rest.starts_with('/'))
+                .then(|| format!("{}{rest}", folder.display()))
         })
     }
 
@@ -164,16 +190,19 @@ impl<'a> Pod<'a> {
         let value = self.container(container);
         let words = list(&value["command"]).iter().chain(list(&value["args"])).map(text);
         let mut words: Vec<_> = words.map(str::to_owned).collect();
-        let repository = text(&value["image"]).rsplit_once(':').unwrap().0.trim_start_matches("docker.io/");
+        let repository =
+            text(&value["image"]).rsplit_once(':').unwrap().0.trim_start_matches("docker.io/");
         let program = match OURS.iter().find(|(image, _)| *image == repository) {
             Some((_, service)) => service_binary(service).unwrap(),
             None if repository == EXPORTER => program("prometheus-nats-exporter"),
             None => program(&words.remove(0)),
         };
         let words: Vec<_> = words.iter().flat_map(|word| self.words_here(word)).collect();
-        let folder =
-            value["workingDir"].as_str().map_or_else(|| self.folder.clone(), |folder| self.word_here(folder).into());
-        let mut spec = self.in_environment(Spec::new(container, program, &folder).args(words), value);
+        let folder = value["workingDir"]
+            .as_str()
+            .map_or_else(|| self.folder.clone(), |folder| self.word_here(folder).into());
+        let mut spec =
+            self.in_environment(Spec::new(container, program, &folder).args(words), value);
         // Where they listen by default, each has an address of its own in a cluster.
         for (name, port) in [("LISTEN_ADDR", "http"), ("ADMIN_ADDR", "admin")] {
             assert!(spec.env.iter().all(|(set, _)| set != name), "{container} sets {name}");
@@ -216,7 +245,9 @@ impl<'a> Pod<'a> {
                 // mongod's own default.
                 format!("--dbpath={}", self.mounts["/data/db"].display()),
             ],
-            "-port=7777" => vec![format!("-port={}", self.port_here("metrics")), "-addr=127.0.0.1".to_owned()],
+            "-port=7777" => {
+                vec![format!("-port={}", self.port_here("metrics")), "-addr=127.0.0.1".to_owned()]
+            }
             word => vec![self.word_here(word)],
         }
     }
@@ -262,12 +293,21 @@ impl<'a> Pod<'a> {
             let port = |name: &Value| format!("127.0.0.1:{}", self.port_here(text(name)));
             if let Some(path) = probe["httpGet"]["path"].as_str() {
                 let client = Client::new(&format!("http://{}", port(&probe["httpGet"]["port"])));
-                let ask =
-                    || async { client.get(path).await.ok().filter(|answer| answer.status.is_success()).map(|_| ()) };
+                let ask = || async {
+                    client
+                        .get(path)
+                        .await
+                        .ok()
+                        .filter(|answer| answer.status.is_success())
+                        .map(|_| ())
+                };
                 server.ready(LIMIT, ask).await.unwrap();
             } else if probe["tcpSocket"].is_object() {
                 let address = port(&probe["tcpSocket"]["port"]);
-                server.ready(LIMIT, || async { TcpStream::connect(&address).await.ok().map(|_| ()) }).await.unwrap();
+                server
+                    .ready(LIMIT, || async { TcpStream::connect(&address).await.ok().map(|_| ()) })
+                    .await
+                    .unwrap();
             } else if probe["exec"].is_object() {
                 let words: Vec<_> = list(&probe["exec"]["command"]).iter().map(text).collect();
                 let spec = Spec::new("probe", program(words[0]), &self.folder);
@@ -296,7 +336,8 @@ pub(crate) fn container_names(spec: &Value) -> impl Iterator<Item = &str> {
 
 /// The mode of a volume's files.
 fn default_mode(volume: &Value) -> &Value {
-    let source = if volume["secret"].is_object() { &volume["secret"] } else { &volume["configMap"] };
+    let source =
+        if volume["secret"].is_object() { &volume["secret"] } else { &volume["configMap"] };
     &source["defaultMode"]
 }
 

@@ -12,8 +12,8 @@ use bson::{Document, doc};
 use mongodb::Database;
 use serde_json::{Value, json};
 use testbed::{
-    Fate, Server, Spec, eventually, find_tool, free_port, http::Client, path_with, tools_folder, within,
-    workspace_folder,
+    Fate, Server, Spec, eventually, find_tool, free_port, http::Client, path_with, tools_folder,
+    within, workspace_folder,
 };
 use tokio::net::TcpListener;
 
@@ -102,13 +102,18 @@ pub(crate) async fn with_changed(
 ) {
     let mut objects = [installed.objects().await, secrets(installed).await].concat();
     let configuration = objects.iter_mut().filter(|object| object["kind"] == "ConfigMap");
-    for file in configuration.flat_map(|object| object["data"].as_object_mut().unwrap().values_mut()) {
+    for file in
+        configuration.flat_map(|object| object["data"].as_object_mut().unwrap().values_mut())
+    {
         *file = json!(change(text(file)));
     }
     let health = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut elsewhere = vec![
         // The containers of a new version do not run here.
-        ("portfolio-service.oriyan-portfolio:80".to_owned(), health.local_addr().unwrap().to_string()),
+        (
+            "portfolio-service.oriyan-portfolio:80".to_owned(),
+            health.local_addr().unwrap().to_string(),
+        ),
         // Nobody takes traces.
         ("otel-collector.monitoring:4317".to_owned(), format!("127.0.0.1:{}", free_port())),
         // Where people reach the gateway: told, and not used.
@@ -116,9 +121,16 @@ pub(crate) async fn with_changed(
     ];
     elsewhere.extend(here.iter().map(|address| (address.clone(), address.clone())));
     let network = Network::new(&objects, elsewhere);
-    let pod = |(name, _): &(String, &Value)| Pod::new(&objects, &network, name, installed.scratch.path());
+    let pod =
+        |(name, _): &(String, &Value)| Pod::new(&objects, &network, name, installed.scratch.path());
     let pods: Vec<_> = templates(&objects).iter().map(pod).collect();
-    let mut system = System { installed, network: &network, pods: &pods, running: Vec::new(), health: Some(health) };
+    let mut system = System {
+        installed,
+        network: &network,
+        pods: &pods,
+        running: Vec::new(),
+        health: Some(health),
+    };
     work(&mut system).await;
 }
 
@@ -133,7 +145,8 @@ pub(crate) struct System<'a> {
 
 impl<'a> System<'a> {
     fn pods_of(&self, workload: &str) -> Vec<&'a Pod<'a>> {
-        let is_of = |pod: &&Pod| pod.name == workload || pod.name.starts_with(&format!("{workload}-"));
+        let is_of =
+            |pod: &&Pod| pod.name == workload || pod.name.starts_with(&format!("{workload}-"));
         let found: Vec<_> = self.pods.iter().filter(is_of).collect();
         assert!(!found.is_empty(), "no pod is of {workload}");
         found
@@ -142,7 +155,9 @@ impl<'a> System<'a> {
     /// Runs the containers of a pod to their ends, one after the other.
     pub(crate) async fn run(&self, workload: &str) {
         for pod in self.pods_of(workload) {
-            for container in names(&pod.spec["initContainers"]).chain(names(&pod.spec["containers"])) {
+            for container in
+                names(&pod.spec["initContainers"]).chain(names(&pod.spec["containers"]))
+            {
                 pod.run(container).await;
             }
         }
@@ -187,15 +202,21 @@ impl<'a> System<'a> {
         for workload in ["oriyan-portfolio-app", "contact-worker", "deployer"] {
             self.start(workload).await;
         }
-        let (gateway, kubeconfig) = (self.gateway(), self.installed.cluster.kubeconfig().to_owned());
-        let app = Router::new().route("/health", get(move || health_of_the_new(gateway.clone(), kubeconfig.clone())));
+        let (gateway, kubeconfig) =
+            (self.gateway(), self.installed.cluster.kubeconfig().to_owned());
+        let app = Router::new()
+            .route("/health", get(move || health_of_the_new(gateway.clone(), kubeconfig.clone())));
         let listener = self.health.take().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
     }
 
     /// Ends the processes of a container of that name, as a pod's are ended.
     pub(crate) async fn stop(&mut self, container: &str) {
-        for mut server in self.running.extract_if(.., |server| server.spec().name == container).collect::<Vec<_>>() {
+        for mut server in self
+            .running
+            .extract_if(.., |server| server.spec().name == container)
+            .collect::<Vec<_>>()
+        {
             server.stop(LIMIT).await.unwrap();
         }
     }
@@ -205,19 +226,29 @@ impl<'a> System<'a> {
         if pod.spec["automountServiceAccountToken"] == false {
             return spec;
         }
-        spec.env("KUBECONFIG", self.installed.sign_in_as(text(&pod.spec["serviceAccountName"])).await)
+        spec.env(
+            "KUBECONFIG",
+            self.installed.sign_in_as(text(&pod.spec["serviceAccountName"])).await,
+        )
     }
 
     /// What the servers have written about whom they refused something.
     fn refusals(&self) -> Vec<String> {
-        let logs = self.running.iter().filter(|server| ["nats", "mongodb"].contains(&&*server.spec().name));
-        let lines = logs.flat_map(|server| server.log().lines().map(str::to_owned).collect::<Vec<_>>());
+        let logs = self
+            .running
+            .iter()
+            .filter(|server| ["nats", "mongodb"].contains(&&*server.spec().name));
+        let lines =
+            logs.flat_map(|server| server.log().lines().map(str::to_owned).collect::<Vec<_>>());
         lines.filter(|line| REFUSALS.iter().any(|refusal| line.contains(refusal))).collect()
     }
 
     /// A client of the gateway, without a token.
     pub(crate) fn gateway(&self) -> Client {
-        Client::new(&format!("http://127.0.0.1:{}", self.pods_of("oriyan-portfolio-app")[0].port_here("http")))
+        Client::new(&format!(
+            "http://127.0.0.1:{}",
+            self.pods_of("oriyan-portfolio-app")[0].port_here("http")
+        ))
     }
 
     async fn stores_a_contact(&self) {
@@ -236,7 +267,8 @@ impl<'a> System<'a> {
     /// Waits until a contact is in MongoDB.
     pub(crate) async fn has_stored(&self, id: bson::Uuid) {
         let contacts = self.mongodb(Some("admin")).await.collection::<Document>("contacts");
-        eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? }).await;
+        eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? })
+            .await;
     }
 
     pub(crate) async fn rolls_out(&self, repository: &str, number: u64) {
@@ -252,7 +284,8 @@ impl<'a> System<'a> {
     /// Posts a build whose pods will fare so.
     pub(crate) async fn posts(&self, repository: &str, number: u64, fate: Fate) -> String {
         let image = format!("{repository}:{}", fate.tag(number));
-        let build = json!({"job": "portfolio", "number": number, "status": "success", "image": image});
+        let build =
+            json!({"job": "portfolio", "number": number, "status": "success", "image": image});
         let answer = self.ci().post_json("/api/builds", &build).await.unwrap();
         assert_eq!(answer.status, 202, "{}", answer.text());
         answer.json()["id"].as_str().unwrap().to_owned()
@@ -284,7 +317,8 @@ impl<'a> System<'a> {
     }
 
     fn signs_in(&self, name: &str) -> Client {
-        let token = fs::read_to_string(secrets_folder(self.installed).join("tokens").join(name)).unwrap();
+        let token =
+            fs::read_to_string(secrets_folder(self.installed).join("tokens").join(name)).unwrap();
         self.gateway().bearer(token.trim())
     }
 
@@ -292,19 +326,24 @@ impl<'a> System<'a> {
     pub(crate) async fn bus(&self, user: &str) -> jetstream::Context {
         let secrets = secrets_folder(self.installed);
         let password = fs::read_to_string(secrets.join("nats").join(user)).unwrap();
-        let options = ConnectOptions::with_user_and_password(user.to_owned(), password.trim().to_owned())
-            .add_root_certificates(secrets.join("nats-tls/ca.crt"))
-            .require_tls(true);
+        let options =
+            ConnectOptions::with_user_and_password(user.to_owned(), password.trim().to_owned())
+                .add_root_certificates(secrets.join("nats-tls/ca.crt"))
+                .require_tls(true);
         let address = format!("127.0.0.1:{}", self.network.port("nats-0", 4_222));
         jetstream::new(options.connect(address).await.unwrap())
     }
 
     /// MongoDB, as a user or as nobody.
     pub(crate) async fn mongodb(&self, user: Option<&str>) -> Database {
-        let password =
-            |user: &str| fs::read_to_string(secrets_folder(self.installed).join("mongodb").join(user)).unwrap();
-        let user = user.map(|user| format!("{user}:{}@", password(user).trim())).unwrap_or_default();
-        let uri = self.network.translate("", &format!("mongodb://{user}mongodb-service:27017/?replicaSet=rs0"));
+        let password = |user: &str| {
+            fs::read_to_string(secrets_folder(self.installed).join("mongodb").join(user)).unwrap()
+        };
+        let user =
+            user.map(|user| format!("{user}:{}@", password(user).trim())).unwrap_or_default();
+        let uri = self
+            .network
+            .translate("", &format!("mongodb://{user}mongodb-service:27017/?replicaSet=rs0"));
         mongodb::Client::with_uri_str(uri).await.unwrap().database("portfolio")
     }
 
@@ -316,7 +355,8 @@ impl<'a> System<'a> {
         let update = doc! {"update": "contacts", "updates": [{"q": {}, "u": {"$set": {"name": "Eve"}}, "multi": true}]};
         let delete = doc! {"delete": "contacts", "deletes": [{"q": {}, "limit": 0}]};
         let drop = doc! {"drop": "contacts"};
-        let index = doc! {"createIndexes": "contacts", "indexes": [{"key": {"name": 1}, "name": "name"}]};
+        let index =
+            doc! {"createIndexes": "contacts", "indexes": [{"key": {"name": 1}, "name": "name"}]};
         let make_user = doc! {"createUser": "eve", "pwd": "eve", "roles": ["readWrite"]};
         for (user, refusal, acts) in [
             (
@@ -324,7 +364,11 @@ impl<'a> System<'a> {
                 "not authorized",
                 vec![&insert_elsewhere, &find, &update, &delete, &drop, &index, &make_user],
             ),
-            (Some("provision"), "not authorized", vec![&insert, &find, &update, &delete, &drop, &make_user]),
+            (
+                Some("provision"),
+                "not authorized",
+                vec![&insert, &find, &update, &delete, &drop, &make_user],
+            ),
             (None, "requires authentication", vec![&insert, &find, &delete, &make_user]),
         ] {
             let database = self.mongodb(user).await;
@@ -374,7 +418,9 @@ pub(crate) fn secrets_folder(installed: &Installed) -> PathBuf {
 /// Makes the Secrets as `docs/install.md` says.
 pub(crate) async fn make_secrets(installed: &Installed) {
     let mut make = Command::new(workspace_folder().join("k8s/make-secrets"));
-    make.arg(secrets_folder(installed)).env("PATH", path_with(&[tools_folder()])).env("KUBERC", "off");
+    make.arg(secrets_folder(installed))
+        .env("PATH", path_with(&[tools_folder()]))
+        .env("KUBERC", "off");
     let output = make.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     installed.cluster.apply(str::from_utf8(&output.stdout).unwrap()).await.unwrap();
@@ -383,6 +429,7 @@ pub(crate) async fn make_secrets(installed: &Installed) {
 /// The Secrets, as the API server has them.
 async fn secrets(installed: &Installed) -> Vec<Value> {
     let get = ["--namespace", NAMESPACE, "get", "secrets", "--output", "json"];
-    let found: Value = serde_json::from_str(&installed.cluster.kubectl(&get).await.unwrap()).unwrap();
+    let found: Value =
+        serde_json::from_str(&installed.cluster.kubectl(&get).await.unwrap()).unwrap();
     list(&found["items"]).to_vec()
 }

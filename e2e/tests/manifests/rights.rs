@@ -24,7 +24,16 @@ pub(crate) async fn in_argocd(installed: &Installed) {
 #[expect(clippy::disallowed_methods, reason = "a person says so")]
 pub(crate) async fn are_as_listed(installed: &Installed) {
     let mut accounts = Vec::new();
-    for name in ["gateway", "contact-worker", "deployer", "nats", "mongodb", "provision", "jenkins", "default"] {
+    for name in [
+        "gateway",
+        "contact-worker",
+        "deployer",
+        "nats",
+        "mongodb",
+        "provision",
+        "jenkins",
+        "default",
+    ] {
         accounts.push((name, format!("{NAMESPACE}:{name}"), NAMESPACE));
     }
     accounts.push(("deployer-in-argocd", format!("{NAMESPACE}:deployer"), ARGOCD));
@@ -32,14 +41,22 @@ pub(crate) async fn are_as_listed(installed: &Installed) {
     accounts.push(("prometheus", "monitoring:prometheus".to_owned(), NAMESPACE));
     for (list, account, namespace) in accounts {
         let account = format!("--as=system:serviceaccount:{account}");
-        let told = installed.cluster.kubectl(&["auth", "can-i", "--list", &account, "--namespace", namespace]).await;
+        let told = installed
+            .cluster
+            .kubectl(&["auth", "can-i", "--list", &account, "--namespace", namespace])
+            .await;
         let told = lines(&told.unwrap());
         let path = workspace_folder().join(format!("k8s/permissions/{list}.txt"));
         if std::env::var_os("UPDATE_FILES").is_some() {
             fs::write(&path, &told).unwrap();
         }
         let written = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(told, written, "{} is not true: set UPDATE_FILES=1 and look at it", path.display());
+        assert_eq!(
+            told,
+            written,
+            "{} is not true: set UPDATE_FILES=1 and look at it",
+            path.display()
+        );
     }
 }
 
@@ -51,8 +68,11 @@ pub(crate) fn lines_without(text: &str, starts: &[&str]) -> String {
 
 /// Without the heading, and in an order and a width of our own: kubectl's depend on what else there is.
 fn lines(list: &str) -> String {
-    let lines: BTreeSet<_> =
-        list.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect();
+    let lines: BTreeSet<_> = list
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n")
+        .collect();
     lines.into_iter().collect()
 }
 
@@ -60,11 +80,13 @@ fn lines(list: &str) -> String {
 pub(crate) async fn of_the_deployer_suffice(installed: &Installed) {
     let kubeconfig = installed.sign_in_as("deployer").await;
     // No container runs here that a smoke test could ask.
-    let targets = fs::read_to_string(workspace_folder().join("k8s/overlays/kind/targets.yaml")).unwrap();
+    let targets =
+        fs::read_to_string(workspace_folder().join("k8s/overlays/kind/targets.yaml")).unwrap();
     let targets = lines_without(&targets, &["smoke:"]);
 
     let nats = Nats::start(&installed.scratch.folder("nats").unwrap()).await.unwrap();
-    let gateway = Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();
+    let gateway =
+        Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();
     let folder = installed.scratch.folder("deployer").unwrap();
     let spec = system::deployer_spec(&folder, &nats.url(), &kubeconfig, &targets).unwrap();
     let _deployer = system::start(spec).await.unwrap();
@@ -81,7 +103,14 @@ pub(crate) async fn of_the_deployer_suffice(installed: &Installed) {
     .await;
     assert_eq!(build["state"], "succeeded", "{build:#}");
     eventually("its event", || async {
-        let get = ["--namespace", NAMESPACE, "get", "events", "--output", "jsonpath={.items[*].source.component}"];
+        let get = [
+            "--namespace",
+            NAMESPACE,
+            "get",
+            "events",
+            "--output",
+            "jsonpath={.items[*].source.component}",
+        ];
         installed.cluster.kubectl(&get).await.ok()?.contains("deployer").then_some(())
     })
     .await;
@@ -116,7 +145,10 @@ pub(crate) async fn of_the_deployer_end_there(installed: &Installed) {
 /// Jenkins may create pods, and read no Secret by one.
 pub(crate) async fn of_jenkins_end_there(installed: &Installed) {
     for (spec, refusal) in [
-        (json!({"volumes": [{"name": "secret", "secret": {"secretName": "nats-gateway"}}]}), "no volumes"),
+        (
+            json!({"volumes": [{"name": "secret", "secret": {"secretName": "nats-gateway"}}]}),
+            "no volumes",
+        ),
         (json!({"automountServiceAccountToken": true}), "no token of a service account"),
         (json!({"initContainers": [container(&json!({"name": "init"}))]}), "no init containers"),
         (
@@ -138,8 +170,16 @@ pub(crate) async fn of_jenkins_end_there(installed: &Installed) {
         .await;
     }
     try_as_jenkins(installed, &json!({})).await.unwrap();
-    let exec =
-        ["--namespace", NAMESPACE, &format!("--as={JENKINS}"), "exec", "nats-0", "--container=nats", "--", "true"];
+    let exec = [
+        "--namespace",
+        NAMESPACE,
+        &format!("--as={JENKINS}"),
+        "exec",
+        "nats-0",
+        "--container=nats",
+        "--",
+        "true",
+    ];
     let error = installed.cluster.kubectl(&exec).await.unwrap_err().to_string();
     assert!(error.contains("forbidden"), "{error}");
 }

@@ -28,9 +28,15 @@ pub(crate) fn names_every_cause() {
     for line in read("docs/rollout-scenarios.md").lines().filter(|line| line.starts_with("| ")) {
         causes.insert(line.split('|').nth(3).unwrap().trim().to_owned());
     }
-    let (_, table) =
-        read("docs/rollouts.md").split_once("## When it fails").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
-    for line in table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|')) {
+    let (_, table) = read("docs/rollouts.md")
+        .split_once("## When it fails")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    for line in table
+        .lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+    {
         let first = line.split('|').nth(1).unwrap();
         causes.extend(first.split('`').skip(1).step_by(2).map(str::to_owned));
     }
@@ -38,9 +44,13 @@ pub(crate) fn names_every_cause() {
     assert!(causes.len() > 20, "{causes:?}");
     let runbook = read(RUNBOOK);
     for cause in causes {
-        let there = runbook.contains(&format!("\n### `{cause}`\n")) || runbook.contains(&format!("`{cause}`: ["));
+        let there = runbook.contains(&format!("\n### `{cause}`\n"))
+            || runbook.contains(&format!("`{cause}`: ["));
         assert!(
-            there || runbook.lines().any(|line| line.starts_with("Also ") && line.contains(&format!("`{cause}`"))),
+            there
+                || runbook
+                    .lines()
+                    .any(|line| line.starts_with("Also ") && line.contains(&format!("`{cause}`"))),
             "{cause} has no section"
         );
     }
@@ -49,7 +59,8 @@ pub(crate) fn names_every_cause() {
 /// The blocks of commands below a heading.
 fn commands(heading: &str) -> Vec<String> {
     let text = fs::read_to_string(workspace_folder().join(RUNBOOK)).unwrap();
-    let (_, section) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
+    let (_, section) =
+        text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}"));
     let level = heading.split(' ').next().unwrap();
     let end = section.find(&format!("\n{level} ")).unwrap_or(section.len());
     blocks(&section[..end])
@@ -93,16 +104,35 @@ pub(crate) async fn helps() {
         let quota = quota(&installed).await;
         ends(system, &system.posts(image, 6, Fate::Ready).await, "rolled_back").await;
         told(&shell, system, "FailedCreate", &["exceeded quota", "pods"]);
-        installed.cluster.kubectl(&["--namespace", NAMESPACE, "delete", "resourcequota", quota]).await.unwrap();
+        installed
+            .cluster
+            .kubectl(&["--namespace", NAMESPACE, "delete", "resourcequota", quota])
+            .await
+            .unwrap();
 
         let id = system.posts(image, 7, Fate::NeverReady).await;
         eventually("the image", || async {
-            let get = ["--namespace", NAMESPACE, "get", "deployment", "oriyan-portfolio-app", "--output", "yaml"];
-            installed.cluster.kubectl(&get).await.ok()?.contains(&Fate::NeverReady.tag(7)).then_some(())
+            let get = [
+                "--namespace",
+                NAMESPACE,
+                "get",
+                "deployment",
+                "oriyan-portfolio-app",
+                "--output",
+                "yaml",
+            ];
+            installed
+                .cluster
+                .kubectl(&get)
+                .await
+                .ok()?
+                .contains(&Fate::NeverReady.tag(7))
+                .then_some(())
         })
         .await;
         let by_hand = format!("app={image}:{}", Fate::Ready.tag(8));
-        let set = ["--namespace", NAMESPACE, "set", "image", "deployment/oriyan-portfolio-app", &by_hand];
+        let set =
+            ["--namespace", NAMESPACE, "set", "image", "deployment/oriyan-portfolio-app", &by_hand];
         installed.cluster.kubectl(&set).await.unwrap();
         ends(system, &id, "reverted").await;
         told(&shell, system, "ImageReplaced", &["kubectl-set"]);
@@ -120,15 +150,31 @@ async fn ends(system: &System<'_>, id: &str, state: &str) {
 async fn quota(installed: &Installed) -> &'static str {
     let name = "no-more-pods";
     let count = || async {
-        let get =
-            ["--namespace", NAMESPACE, "get", "pods", "--output", "name", "--field-selector", "status.phase=Running"];
+        let get = [
+            "--namespace",
+            NAMESPACE,
+            "get",
+            "pods",
+            "--output",
+            "name",
+            "--field-selector",
+            "status.phase=Running",
+        ];
         installed.cluster.kubectl(&get).await.unwrap().lines().count()
     };
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": name, "namespace": NAMESPACE},
         "spec": {"hard": {"pods": count().await.to_string()}}});
     installed.cluster.apply(&quota.to_string()).await.unwrap();
     eventually("a quota that counts", || async {
-        let get = ["--namespace", NAMESPACE, "get", "resourcequota", name, "--output", "jsonpath={.status.used.pods}"];
+        let get = [
+            "--namespace",
+            NAMESPACE,
+            "get",
+            "resourcequota",
+            name,
+            "--output",
+            "jsonpath={.status.used.pods}",
+        ];
         (!installed.cluster.kubectl(&get).await.ok()?.is_empty()).then_some(())
     })
     .await;

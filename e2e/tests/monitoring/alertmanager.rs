@@ -50,7 +50,10 @@ pub(crate) struct Alertmanager {
 /// An alert with all its labels.
 pub(crate) fn alert(name: &str, severity: &str, others: &[(&str, &str)]) -> Labels {
     let own = [("alertname", name), ("severity", severity)];
-    own.iter().chain(others).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    own.iter()
+        .chain(others)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 impl Alertmanager {
@@ -64,7 +67,8 @@ impl Alertmanager {
 
         let token = folder.join("token");
         fs::write(&token, TOKEN)?;
-        let shipped = scale.alertmanager(&fs::read_to_string(monitoring().join("alertmanager.yml"))?);
+        let shipped =
+            scale.alertmanager(&fs::read_to_string(monitoring().join("alertmanager.yml"))?);
         let settings = shipped
             .replace("http://alert-receiver:8080", &receiver)
             .replace("/etc/alertmanager/secrets/webhook-token", &token.to_string_lossy());
@@ -119,8 +123,13 @@ impl Alertmanager {
     async fn told(&self, since: usize, status: &str, alert: &Labels) -> Notice {
         let what = format!("{status}: {alert:?}");
         let fits = |notice: &Notice| notice.status == status && notice.labels == *alert;
-        let found = within(LIMIT, &what, || std::future::ready(self.heard().into_iter().skip(since).find(fits))).await;
-        found.unwrap_or_else(|error| panic!("{error}; since then, this was told: {:#?}", &self.heard()[since..]))
+        let found = within(LIMIT, &what, || {
+            std::future::ready(self.heard().into_iter().skip(since).find(fits))
+        })
+        .await;
+        found.unwrap_or_else(|error| {
+            panic!("{error}; since then, this was told: {:#?}", &self.heard()[since..])
+        })
     }
 
     /// Waits until an alert fires that is told to nobody, because another one says more.
@@ -165,5 +174,7 @@ async fn hear(
 
 fn labels(object: &Value) -> Labels {
     let pairs = object.as_object().into_iter().flatten();
-    pairs.map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+    pairs
+        .map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned()))
+        .collect()
 }

@@ -72,11 +72,15 @@ pub(crate) fn named(expression: &str) -> Named {
         } else if c.is_ascii_digit() {
             rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '.');
         } else if c.is_ascii_alphabetic() || c == '_' || c == ':' {
-            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+                .unwrap_or(rest.len());
             let word = &rest[..end];
             rest = rest[end..].trim_start();
             if CLAUSES.contains(&word) {
-                if let Some((labels, after)) = rest.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+                if let Some((labels, after)) =
+                    rest.strip_prefix('(').and_then(|rest| rest.split_once(')'))
+                {
                     named.labels.extend(labels.split(',').map(|label| label.trim().to_owned()));
                     rest = after;
                 }
@@ -127,7 +131,8 @@ fn string(text: &str) -> (&str, &str) {
 pub(crate) fn panels() -> Vec<(String, String, String)> {
     let mut found = Vec::new();
     for file in fs::read_dir(monitoring().join("grafana/dashboards")).unwrap() {
-        let dashboard: Value = serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
+        let dashboard: Value =
+            serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
         for panel in dashboard["panels"].as_array().unwrap() {
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let query = target["expr"].as_str().unwrap();
@@ -144,15 +149,27 @@ pub(crate) fn panels() -> Vec<(String, String, String)> {
 /// The labels that a text names in braces: `{{ name }}`, or with `prefix` as `{{ $labels.name }}`.
 pub(crate) fn placeholders<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     let inner = text.split("{{").skip(1).filter_map(|part| part.split_once("}}"));
-    inner.filter_map(|(inner, _)| inner.trim().strip_prefix(prefix)?.split([' ', '|']).next()).collect()
+    inner
+        .filter_map(|(inner, _)| inner.trim().strip_prefix(prefix)?.split([' ', '|']).next())
+        .collect()
 }
 
 #[test]
 fn an_expression_is_read() {
-    let named = named(r#"sum by (job, le) (rate(a:b{x="1", y!~"2|}"}[5m])) / on (job) group_left () up > 0.5"#);
-    let found: Vec<_> =
-        named.selectors.iter().map(|selector| (selector.metric.as_str(), selector.matchers.len())).collect();
+    let named = named(
+        r#"sum by (job, le) (rate(a:b{x="1", y!~"2|}"}[5m])) / on (job) group_left () up > 0.5"#,
+    );
+    let found: Vec<_> = named
+        .selectors
+        .iter()
+        .map(|selector| (selector.metric.as_str(), selector.matchers.len()))
+        .collect();
     assert_eq!(found, [("a:b", 2), ("up", 0)]);
     assert_eq!(named.labels.into_iter().collect::<Vec<_>>(), ["job", "le"]);
-    assert_eq!(placeholders("{{ $labels.job }} {{ $value | f }}", "$labels.").into_iter().collect::<Vec<_>>(), ["job"]);
+    assert_eq!(
+        placeholders("{{ $labels.job }} {{ $value | f }}", "$labels.")
+            .into_iter()
+            .collect::<Vec<_>>(),
+        ["job"]
+    );
 }

@@ -88,7 +88,11 @@ fn of_rollout(name: &str, severity: &str, target: &str, verdict: &str) -> Labels
 }
 
 fn burn(severity: &str, [long, short]: [&str; 2]) -> Labels {
-    alert("GatewayErrorBudgetBurn", severity, &[("job", "gateway"), ("long", long), ("short", short)])
+    alert(
+        "GatewayErrorBudgetBurn",
+        severity,
+        &[("job", "gateway"), ("long", long), ("short", short)],
+    )
 }
 
 fn full(severity: &str, job: &str, stream: &str) -> Labels {
@@ -120,12 +124,25 @@ async fn many_faults(system: &mut System) {
     system.post_build("stuck", &Fate::NeverReady.tag(2)).await;
     system.gateways[1].server.kill();
     system.exporter.go_away(true);
-    system.jetstream().await.delete_consumer_from_stream("executor-spare", "DEPLOYS").await.unwrap();
+    system
+        .jetstream()
+        .await
+        .delete_consumer_from_stream("executor-spare", "DEPLOYS")
+        .await
+        .unwrap();
 
     let replica = [("job", "gateway"), ("instance", instance(&system.gateways[1]))];
-    let waits = [("job", "deployer"), ("instance", instance(&system.deployer)), ("condition", "executor-spare")];
+    let waits = [
+        ("job", "deployer"),
+        ("instance", instance(&system.deployer)),
+        ("condition", "executor-spare"),
+    ];
     let alerts = [
-        of_consumer("ContactsDeadLettered", "warning", ["contact-worker", "CONTACTS", "contact-worker"]),
+        of_consumer(
+            "ContactsDeadLettered",
+            "warning",
+            ["contact-worker", "CONTACTS", "contact-worker"],
+        ),
         of_consumer("BuildsDeadLettered", "warning", ["deployer", "PIPELINE", "planner"]),
         of_rollout("RolloutFailed", "critical", "failing", "failed"),
         of_rollout("RolloutRolledBack", "warning", "returning", "rolled_back"),
@@ -133,7 +150,11 @@ async fn many_faults(system: &mut System) {
         alert("ReplicaMetricsMissing", "warning", &replica),
         alert("MetricsMissing", "warning", &[("job", "nats")]),
         alert("ServiceNotReady", "warning", &waits),
-        alert("ConsumerMissing", "critical", &[("job", "deployer"), ("condition", "executor-spare")]),
+        alert(
+            "ConsumerMissing",
+            "critical",
+            &[("job", "deployer"), ("condition", "executor-spare")],
+        ),
         burn("warning", ["1d", "2h"]),
         burn("warning", ["3d", "6h"]),
     ];
@@ -146,14 +167,20 @@ async fn many_faults(system: &mut System) {
     let (sent, failed) = requests.stop().await;
     assert!(failed > 10 && sent / failed > 200, "{failed} of {sent} requests failed");
     let heard = system.alertmanager.heard();
-    assert!(!heard.iter().any(|notice| fast_burns().contains(&notice.labels)), "so few errors are not urgent");
+    assert!(
+        !heard.iter().any(|notice| fast_burns().contains(&notice.labels)),
+        "so few errors are not urgent"
+    );
 
     system.gateways[1].server.start_again().unwrap();
     system.exporter.go_away(false);
     provision(&system.deployer).await;
     let theirs = format!("app={}", image("stuck", &Fate::Ready.tag(9)));
     system.kubectl("stuck", &["set", "image", "deployment/app", &theirs]).await;
-    system.alertmanager.fire(since, &[of_rollout("RolloutReverted", "info", "stuck", "reverted")]).await;
+    system
+        .alertmanager
+        .fire(since, &[of_rollout("RolloutReverted", "info", "stuck", "reverted")])
+        .await;
     system.alertmanager.end(since, &alerts).await;
 }
 
@@ -188,7 +215,11 @@ async fn faults_behind_the_bus(system: &System) -> Open {
 /// The bus takes a second for what takes it milliseconds.
 async fn slow_bus(system: &System) -> Open {
     let since = system.alertmanager.now();
-    let alerts = [alert("GatewayLatencyHigh", "warning", &[("job", "gateway"), ("http_route", "/api/contact")])];
+    let alerts = [alert(
+        "GatewayLatencyHigh",
+        "warning",
+        &[("job", "gateway"), ("http_route", "/api/contact")],
+    )];
     let slow = async {
         loop {
             system.nats.server.pause().unwrap();
@@ -216,7 +247,8 @@ async fn no_mongodb(system: &mut System) {
     system.alertmanager.fire(since, &alerts).await;
     // What follows from it is not told.
     post_contacts(&system.gateways[0], 1).await;
-    let waits = of_consumer("ContactsStuck", "critical", ["contact-worker", "CONTACTS", "contact-worker"]);
+    let waits =
+        of_consumer("ContactsStuck", "critical", ["contact-worker", "CONTACTS", "contact-worker"]);
     system.alertmanager.hold_back(&waits).await;
     system.mongo.start_again().await.unwrap();
     system.alertmanager.end(since, &alerts).await;
@@ -229,7 +261,8 @@ async fn no_bus(system: &mut System) {
     system.alertmanager.fire(since, &alerts).await;
     post_contacts(&system.gateways[0], 20).await;
     system.alertmanager.hold_back(&fast_burns()[0]).await;
-    let waits = [("job", "gateway"), ("instance", instance(&system.gateways[0])), ("condition", "nats")];
+    let waits =
+        [("job", "gateway"), ("instance", instance(&system.gateways[0])), ("condition", "nats")];
     system.alertmanager.hold_back(&alert("ServiceNotReady", "warning", &waits)).await;
     system.nats.start_again().await.unwrap();
     system.alertmanager.end(since, &alerts).await;
@@ -263,8 +296,10 @@ async fn all_were_told(system: &System) {
                 rule["name"] == labels["alertname"]
                     && own.all(|(name, value)| labels.get(name).is_some_and(|found| value == found))
             };
-            let told = heard.iter().any(|notice| notice.status == status && of_rule(&notice.labels));
-            let excused = NOT_TOLD.iter().any(|(name, what, _)| rule["name"] == *name && status == *what);
+            let told =
+                heard.iter().any(|notice| notice.status == status && of_rule(&notice.labels));
+            let excused =
+                NOT_TOLD.iter().any(|(name, what, _)| rule["name"] == *name && status == *what);
             if told == excused {
                 missing.push(format!("{} {}: told {status}: {told}", rule["name"], rule["labels"]));
             }
@@ -312,7 +347,12 @@ impl Requests {
     }
 }
 
-async fn rounds(http: http::Client, good: u64, every: Duration, stop: Arc<AtomicBool>) -> (u64, u64) {
+async fn rounds(
+    http: http::Client,
+    good: u64,
+    every: Duration,
+    stop: Arc<AtomicBool>,
+) -> (u64, u64) {
     let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
     let (mut sent, mut failed) = (0, 0);
     let mut every = interval(every);

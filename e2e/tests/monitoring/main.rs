@@ -39,7 +39,11 @@ const NO_DATA: [(&str, &str); 9] = [
 
 fn can_run() -> bool {
     let programs = [observers::prometheus(), observers::alertmanager(), on_path("promtool")];
-    testbed::can_run(programs.iter().all(Option::is_some), "Prometheus and Alertmanager", "REQUIRE_PROMETHEUS")
+    testbed::can_run(
+        programs.iter().all(Option::is_some),
+        "Prometheus and Alertmanager",
+        "REQUIRE_PROMETHEUS",
+    )
 }
 
 /// Those who watch how alerts come and go take turns: each has all of the services for itself, under load.
@@ -50,12 +54,19 @@ async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
 
 /// Runs promtool to its end.
 async fn promtool(folder: &str, args: &[&str], pattern: &str) {
-    let mut files: Vec<_> =
-        fs::read_dir(monitoring().join(pattern)).unwrap().map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = fs::read_dir(monitoring().join(pattern))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yml"));
     files.sort();
     let mut command = Command::new("promtool");
-    command.args(args).args(&files).current_dir(monitoring().join(folder)).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(args)
+        .args(&files)
+        .current_dir(monitoring().join(folder))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     let output = command.output().await.unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
@@ -89,7 +100,10 @@ impl Watched {
             ("contact-worker", worker.admin.base()),
             ("deployer", builds.deployer.admin.base()),
         ];
-        let prometheus = Prometheus::start(&builds.scratch.folder("prometheus").unwrap(), &services).await.unwrap();
+        let prometheus =
+            Prometheus::start(&builds.scratch.folder("prometheus").unwrap(), &services)
+                .await
+                .unwrap();
         Self { builds, _mongo: mongo, _worker: worker, prometheus }
     }
 
@@ -97,13 +111,18 @@ impl Watched {
     async fn traffic(&self, round: u64) {
         let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
         for _ in 0..30 {
-            assert_eq!(self.builds.gateway.http.post_json("/api/contact", &contact).await.unwrap().status, 202);
+            assert_eq!(
+                self.builds.gateway.http.post_json("/api/contact", &contact).await.unwrap().status,
+                202
+            );
         }
         let refused = self.builds.gateway.http.post_json("/api/contact", &json!({})).await.unwrap();
         assert_eq!(refused.status, 422);
         assert_eq!(self.builds.gateway.http.get("/api/targets").await.unwrap().status, 401);
         assert_eq!(self.builds.gateway.http.get("/health").await.unwrap().status, 200);
-        for (number, fate, state) in [(0, Fate::Ready, "succeeded"), (1, Fate::ImageNotFound, "failed")] {
+        for (number, fate, state) in
+            [(0, Fate::Ready, "succeeded"), (1, Fate::ImageNotFound, "failed")]
+        {
             let id = self.builds.post(&fate.tag(10 * round + number)).await;
             assert_eq!(self.builds.verdict(&id).await["state"], state);
         }
@@ -129,7 +148,10 @@ async fn every_expression_finds_what_it_asks_for() {
     watched.traffic(1).await;
     watched.traffic(2).await;
     eventually("rules that were evaluated after that", || async {
-        let failed = watched.prometheus.query(r#"job_target_verdict:rollouts:increase15m{verdict="failed"} > 0"#).await;
+        let failed = watched
+            .prometheus
+            .query(r#"job_target_verdict:rollouts:increase15m{verdict="failed"} > 0"#)
+            .await;
         (!failed.ok()?.as_array()?.is_empty()).then_some(())
     })
     .await;
@@ -137,8 +159,10 @@ async fn every_expression_finds_what_it_asks_for() {
     let mut wrong = Vec::new();
     for (rule, query) in watched.prometheus.rules().await.unwrap() {
         for Selector { metric, .. } in named(&query).selectors {
-            let found = watched.prometheus.query(&format!("{{__name__={metric:?}}}")).await.unwrap();
-            let excused = NO_DATA.iter().any(|(part, _)| part.contains(&metric) || query.contains(part));
+            let found =
+                watched.prometheus.query(&format!("{{__name__={metric:?}}}")).await.unwrap();
+            let excused =
+                NO_DATA.iter().any(|(part, _)| part.contains(&metric) || query.contains(part));
             if found.as_array().unwrap().is_empty() && !excused {
                 wrong.push(format!("{rule}: there is no {metric}"));
             }
@@ -163,7 +187,8 @@ async fn every_expression_finds_what_it_asks_for() {
 fn the_dashboards_are_well_formed() {
     let mut uids = Vec::new();
     for file in fs::read_dir(monitoring().join("grafana/dashboards")).unwrap() {
-        let dashboard: Value = serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
+        let dashboard: Value =
+            serde_json::from_slice(&fs::read(file.unwrap().path()).unwrap()).unwrap();
         let title = &dashboard["title"];
         uids.push(dashboard["uid"].as_str().unwrap().to_owned());
         assert_eq!(dashboard["templating"]["list"][0]["name"], "datasource", "{title}");
@@ -183,7 +208,10 @@ fn the_dashboards_are_well_formed() {
             if panel["type"] == "row" || panel["type"] == "text" {
                 continue;
             }
-            assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{title} / {name}");
+            assert!(
+                panel["description"].as_str().is_some_and(|text| !text.is_empty()),
+                "{title} / {name}"
+            );
             assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title} / {name}");
         }
         let count = ids.len();
@@ -192,7 +220,15 @@ fn the_dashboards_are_well_formed() {
         assert_eq!(ids.len(), count, "{title}: ids are not unique");
     }
     uids.sort();
-    assert_eq!(uids, ["portfolio-contact-worker", "portfolio-deployer", "portfolio-gateway", "portfolio-overview"]);
+    assert_eq!(
+        uids,
+        [
+            "portfolio-contact-worker",
+            "portfolio-deployer",
+            "portfolio-gateway",
+            "portfolio-overview"
+        ]
+    );
 }
 
 /// Each alert leads to a section that says what to do.

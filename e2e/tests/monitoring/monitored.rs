@@ -62,32 +62,51 @@ pub(crate) struct Exporter {
 
 impl System {
     /// Starts everything. Nothing is scraped yet.
-    pub(crate) async fn start(name: &str, scale: Scale, interval: Duration, targets: &[Target], full: bool) -> Self {
+    pub(crate) async fn start(
+        name: &str,
+        scale: Scale,
+        interval: Duration,
+        targets: &[Target],
+        full: bool,
+    ) -> Self {
         let scratch = Scratch::new().unwrap();
         let folder = |name: &str| scratch.folder(name).unwrap();
         let rules = folder("rules");
         let mut times = Shortened::default();
         for file in ["recording.yml", "alerts.yml"] {
-            let (text, count) = scale.rules(&fs::read_to_string(monitoring().join("rules").join(file)).unwrap());
-            assert_eq!(left_as_they_were(&text), [""; 0], "times in {file} that would not be shortened");
+            let (text, count) =
+                scale.rules(&fs::read_to_string(monitoring().join("rules").join(file)).unwrap());
+            assert_eq!(
+                left_as_they_were(&text),
+                [""; 0],
+                "times in {file} that would not be shortened"
+            );
             fs::write(rules.join(file), text).unwrap();
             times.ranges += count.ranges;
             times.waits += count.waits;
             times.ages += count.ages;
         }
-        assert_eq!(times, TIMES, "a time was added to the rules, or taken away: see that it is shortened");
+        assert_eq!(
+            times, TIMES,
+            "a time was added to the rules, or taken away: see that it is shortened"
+        );
         let alertmanager = Alertmanager::start(&folder("alertmanager"), scale).await.unwrap();
-        let settings = Settings { rules: &rules, interval, alertmanager: Some(&alertmanager.address) };
+        let settings =
+            Settings { rules: &rules, interval, alertmanager: Some(&alertmanager.address) };
         let prometheus = Prometheus::start_with(&folder("prometheus"), settings).await.unwrap();
 
         let cluster = cluster().await;
         let nats = Nats::start(&folder("nats")).await.unwrap();
         let mongo = Mongo::start(&folder("mongo")).await.unwrap();
-        let specs = [0, 1].map(|index| Gateway::spec(&folder(&format!("gateway-{index}")), &nats.url()).unwrap());
-        let worker = system::worker_spec(&folder("worker"), &nats.url(), &mongo, "portfolio").unwrap();
+        let specs = [0, 1]
+            .map(|index| Gateway::spec(&folder(&format!("gateway-{index}")), &nats.url()).unwrap());
+        let worker =
+            system::worker_spec(&folder("worker"), &nats.url(), &mongo, "portfolio").unwrap();
         let lines = targets.iter().map(|(target, settings)| line(name, target, settings));
         let file = lines.fold("targets:\n".to_owned(), |file, line| file + &line);
-        let deployer = system::deployer_spec(&folder("deployer"), &nats.url(), cluster.kubeconfig(), &file).unwrap();
+        let deployer =
+            system::deployer_spec(&folder("deployer"), &nats.url(), cluster.kubeconfig(), &file)
+                .unwrap();
         for (target, _) in targets {
             cluster.apply(&deployment(name, target)).await.unwrap();
         }
@@ -104,7 +123,8 @@ impl System {
         for gateway in &mut gateways {
             gateway.ready().await.unwrap();
         }
-        let [mut worker, mut deployer] = [worker, deployer].map(|spec| Service::start(spec).unwrap());
+        let [mut worker, mut deployer] =
+            [worker, deployer].map(|spec| Service::start(spec).unwrap());
         worker.ready().await.unwrap();
         deployer.ready().await.unwrap();
         let exporter = Exporter::start().await;
@@ -145,7 +165,8 @@ impl System {
 
     /// Posts a build for a target.
     pub(crate) async fn post_build(&self, target: &str, tag: &str) {
-        let build = json!({"job": target, "number": 1, "status": "success", "image": image(target, tag)});
+        let build =
+            json!({"job": target, "number": 1, "status": "success", "image": image(target, tag)});
         let answer = self.gateways[0].ci().post_json("/api/builds", &build).await.unwrap();
         assert_eq!(answer.status, 202, "{}", answer.text());
     }
@@ -242,7 +263,8 @@ impl Exporter {
 }
 
 async fn metrics(State(away): State<Arc<AtomicBool>>) -> impl IntoResponse {
-    let status = if away.load(Ordering::Relaxed) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status =
+        if away.load(Ordering::Relaxed) { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, [(CONTENT_TYPE, "text/plain; version=0.0.4")], "")
 }
 

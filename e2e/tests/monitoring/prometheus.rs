@@ -36,7 +36,8 @@ impl Prometheus {
     /// Starts one with the rules as they are, for services by their names and admin servers.
     pub(crate) async fn start(folder: &Path, services: &[(&str, &str)]) -> anyhow::Result<Self> {
         let rules = monitoring().join("rules");
-        let settings = Settings { rules: &rules, interval: Duration::from_secs(1), alertmanager: None };
+        let settings =
+            Settings { rules: &rules, interval: Duration::from_secs(1), alertmanager: None };
         let prometheus = Self::start_with(folder, settings).await?;
         services.iter().try_for_each(|(job, url)| prometheus.scrape(job, &[url]))?;
         Ok(prometheus)
@@ -48,8 +49,10 @@ impl Prometheus {
         let interval = format!("{}ms", interval.as_millis());
         let found_in = |job| json!([{"files": [targets(folder, job)], "refresh_interval": "2s"}]);
         let jobs = JOBS.map(|job| json!({"job_name": job, "file_sd_configs": found_in(job)}));
-        let alertmanagers: Vec<_> =
-            alertmanager.into_iter().map(|address| json!({"static_configs": [{"targets": [address]}]})).collect();
+        let alertmanagers: Vec<_> = alertmanager
+            .into_iter()
+            .map(|address| json!({"static_configs": [{"targets": [address]}]}))
+            .collect();
         let config = json!({
             "global": {"scrape_interval": interval, "evaluation_interval": interval},
             "rule_files": [rules.join("*.yml")],
@@ -80,7 +83,8 @@ impl Prometheus {
     /// What an expression finds now.
     pub(crate) async fn query(&self, query: &str) -> anyhow::Result<Value> {
         let body = serde_urlencoded::to_string([("query", query)])?;
-        let answer = self.http.post("/api/v1/query", "application/x-www-form-urlencoded", body).await?;
+        let answer =
+            self.http.post("/api/v1/query", "application/x-www-form-urlencoded", body).await?;
         ensure!(answer.status.is_success(), "{query}: {}", answer.text());
         Ok(answer.json()["data"]["result"].clone())
     }
@@ -95,7 +99,8 @@ impl Prometheus {
     pub(crate) async fn rules(&self) -> anyhow::Result<Vec<(String, String)>> {
         let rules = self.all_rules().await?;
         let text = |rule: &Value, name: &str| rule[name].as_str().unwrap_or_default().to_owned();
-        let found: Vec<_> = rules.iter().map(|rule| (text(rule, "name"), text(rule, "query"))).collect();
+        let found: Vec<_> =
+            rules.iter().map(|rule| (text(rule, "name"), text(rule, "query"))).collect();
         ensure!(found.len() > 30, "{} rules", found.len());
         Ok(found)
     }
@@ -110,7 +115,8 @@ impl Prometheus {
     async fn all_rules(&self) -> anyhow::Result<Vec<Value>> {
         let answer = self.http.get("/api/v1/rules").await?.json();
         let groups = answer["data"]["groups"].as_array().into_iter().flatten();
-        let rules: Vec<_> = groups.filter_map(|group| group["rules"].as_array()).flatten().cloned().collect();
+        let rules: Vec<_> =
+            groups.filter_map(|group| group["rules"].as_array()).flatten().cloned().collect();
         for rule in &rules {
             ensure!(rule["health"] == "ok", "{rule}");
         }

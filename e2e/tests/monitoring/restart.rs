@@ -65,7 +65,10 @@ async fn nothing_fires_while_everything_is_replaced() {
     told.retain(|notice| notice.status != "resolved");
     assert!(told.is_empty(), "{told:#?}");
     let during = format!("{}s", begun.elapsed().as_secs());
-    let fired = system.prometheus.query(&format!("max_over_time(ALERTS{{alertstate=\"firing\"}}[{during}])")).await;
+    let fired = system
+        .prometheus
+        .query(&format!("max_over_time(ALERTS{{alertstate=\"firing\"}}[{during}])"))
+        .await;
     assert_eq!(fired.unwrap(), json!([]));
     // Its longer windows could not fire in so short a time, so that not even a beginning is allowed.
     let burns = format!("max_over_time(ALERTS{{alertname=\"GatewayErrorBudgetBurn\"}}[{during}])");

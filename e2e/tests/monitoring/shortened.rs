@@ -65,13 +65,15 @@ impl Scale {
     /// `for: 5m`, `keep_firing_for: 5m`
     fn wait(self, line: &str, count: &mut usize) -> String {
         match line.split_once("for: ") {
-            Some((key, value)) if matches!(key.trim(), "" | "keep_firing_") => match duration(value) {
-                Some(time) => {
-                    *count += 1;
-                    format!("{key}for: {}", written(self.of(time)))
+            Some((key, value)) if matches!(key.trim(), "" | "keep_firing_") => {
+                match duration(value) {
+                    Some(time) => {
+                        *count += 1;
+                        format!("{key}for: {}", written(self.of(time)))
+                    }
+                    None => line.to_owned(),
                 }
-                None => line.to_owned(),
-            },
+            }
             _ => line.to_owned(),
         }
     }
@@ -81,7 +83,8 @@ impl Scale {
         let mut parts = line.split('[');
         let first = parts.next().unwrap_or_default().to_owned();
         parts.fold(first, |text, part| {
-            let range = part.split_once(']').and_then(|(range, rest)| Some((duration(range)?, rest)));
+            let range =
+                part.split_once(']').and_then(|(range, rest)| Some((duration(range)?, rest)));
             match range {
                 Some((time, rest)) => {
                     *count += 1;
@@ -102,7 +105,9 @@ impl Scale {
             match digits.parse().ok().filter(|seconds: &u32| compared && *seconds >= AGES_FROM) {
                 Some(seconds) => {
                     *count += 1;
-                    let age = (Duration::from_secs(seconds.into()) / self.ages).min(self.longest).as_secs_f64();
+                    let age = (Duration::from_secs(seconds.into()) / self.ages)
+                        .min(self.longest)
+                        .as_secs_f64();
                     word.replacen(digits, &age.to_string(), 1)
                 }
                 None => word.to_owned(),
@@ -115,11 +120,15 @@ impl Scale {
 /// The lines of shortened rules that have a time in a form that is not understood here.
 pub(crate) fn left_as_they_were(rules: &str) -> Vec<&str> {
     let range = |line: &str| {
-        let ranges = line.split('[').skip(1).filter(|range| range.starts_with(|c: char| c.is_ascii_digit()));
-        ranges.map(|range| range.split_once(']').map_or("", |(range, _)| range)).any(|range| !is_written(range))
+        let ranges =
+            line.split('[').skip(1).filter(|range| range.starts_with(|c: char| c.is_ascii_digit()));
+        ranges
+            .map(|range| range.split_once(']').map_or("", |(range, _)| range))
+            .any(|range| !is_written(range))
     };
     let wait = |line: &str| {
-        let value = line.trim().strip_prefix("keep_firing_").unwrap_or(line.trim()).strip_prefix("for:");
+        let value =
+            line.trim().strip_prefix("keep_firing_").unwrap_or(line.trim()).strip_prefix("for:");
         value.is_some_and(|value| !is_written(value.trim()))
     };
     rules.lines().filter(|line| range(line) || wait(line) || line.contains(" offset ")).collect()
@@ -152,7 +161,10 @@ fn is_written(time: &str) -> bool {
 #[test]
 fn times_that_are_not_understood_are_named() {
     let rules = "a[5000ms] > b[0ms]\nfor: 5000ms\nkeep_firing_for: 1ms\nby [job]\nfor: all\nfor: 1h30m\na[5m:1m]\na[1h30m]\na offset 5m\n";
-    assert_eq!(left_as_they_were(rules), ["for: all", "for: 1h30m", "a[5m:1m]", "a[1h30m]", "a offset 5m"]);
+    assert_eq!(
+        left_as_they_were(rules),
+        ["for: all", "for: 1h30m", "a[5m:1m]", "a[1h30m]", "a offset 5m"]
+    );
 }
 
 #[test]
@@ -168,11 +180,17 @@ fn times_are_shortened_and_nothing_else() {
         ("a > 120", "a > 2"),
         ("a and on (job) (time() - b < 900)", "a and on (job) (time() - b < 15)"),
         ("a > 14.4 * 0.001 and c > 10", "a > 14.4 * 0.001 and c > 10"),
-        ("For 5 minutes, more than 120 waited for: ages", "For 5 minutes, more than 120 waited for: ages"),
+        (
+            "For 5 minutes, more than 120 waited for: ages",
+            "For 5 minutes, more than 120 waited for: ages",
+        ),
         ("          long: 1h", "          long: 1h"),
     ] {
         assert_eq!(scale.rules(given).0, format!("{expected}\n"));
     }
     let given = "  group_wait: 30s\n  group_interval: 5m\n  repeat_interval: 12h\n";
-    assert_eq!(scale.alertmanager(given), "  group_wait: 500ms\n  group_interval: 5000ms\n  repeat_interval: 12h\n");
+    assert_eq!(
+        scale.alertmanager(given),
+        "  group_wait: 500ms\n  group_interval: 5000ms\n  repeat_interval: 12h\n"
+    );
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use events::{ALL_STREAMS, Consumer, Stream, contact_worker_consumer, executor_consumer, planner_consumer};
+use events::{
+    ALL_STREAMS, Consumer, Stream, contact_worker_consumer, executor_consumer, planner_consumer,
+};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use testbed::{Access, Nats, Scratch, eventually};
@@ -14,12 +16,16 @@ use crate::user::User;
 async fn provisioned(nats: &Nats, access: &Access) {
     let provision = User::sign_in(nats, access, "provision").await;
     for stream in ALL_STREAMS {
-        let made = provision.ask(&format!("STREAM.CREATE.{}", stream.name), &stream.to_json(1)).await;
+        let made =
+            provision.ask(&format!("STREAM.CREATE.{}", stream.name), &stream.to_json(1)).await;
         assert_eq!(made["error"], Value::Null, "{}: {made}", stream.name);
     }
     let executor = executor_consumer(&"portfolio".parse().unwrap());
-    for Consumer { name, stream, filter, .. } in [&contact_worker_consumer(), &planner_consumer(), &executor] {
-        let config = json!({"durable_name": name, "filter_subject": filter, "ack_policy": "explicit"});
+    for Consumer { name, stream, filter, .. } in
+        [&contact_worker_consumer(), &planner_consumer(), &executor]
+    {
+        let config =
+            json!({"durable_name": name, "filter_subject": filter, "ack_policy": "explicit"});
         let made = provision
             .ask(
                 &format!("CONSUMER.CREATE.{}.{name}.{filter}", stream.name),
@@ -108,17 +114,25 @@ async fn a_consumer_that_pushes_reaches_no_stream_but_that_of_the_contacts() {
     let deployer = User::sign_in(&nats, &access, "deployer").await;
     deployer.client.request("rollout.portfolio.build", "{}".into()).await.unwrap();
     let before = taken(&operator).await;
-    for (number, to) in
-        ["pipeline.build.other", "target.portfolio.freeze", "idempotency.key", "$JS.API.STREAM.PURGE.ROLLOUTS"]
-            .into_iter()
-            .enumerate()
+    for (number, to) in [
+        "pipeline.build.other",
+        "target.portfolio.freeze",
+        "idempotency.key",
+        "$JS.API.STREAM.PURGE.ROLLOUTS",
+    ]
+    .into_iter()
+    .enumerate()
     {
         make_consumer(&deployer, "ROLLOUTS", &format!("push-{number}"), Some(to)).await;
     }
     // It is made last, and delivers.
     make_consumer(&deployer, "ROLLOUTS", "push", Some("contacts.submitted")).await;
-    eventually("what was pushed", || async { (operator.taken("CONTACTS").await == 1).then_some(()) }).await;
+    eventually("what was pushed", || async {
+        (operator.taken("CONTACTS").await == 1).then_some(())
+    })
+    .await;
     let after = taken(&operator).await;
-    let changed: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
+    let changed: Vec<_> =
+        before.iter().zip(&after).filter(|(before, after)| before != after).collect();
     assert_eq!(changed, [(&("CONTACTS", 0), &("CONTACTS", 1))]);
 }

@@ -26,7 +26,9 @@ struct Row {
 
 /// The users, and the acts.
 fn matrix() -> (Vec<&'static str>, Vec<Row>) {
-    let mut lines = include_str!("matrix.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = include_str!("matrix.txt")
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let users: Vec<_> = lines.next().unwrap().split_whitespace().collect();
     let rows = lines.map(|line| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -65,7 +67,12 @@ async fn each_user_may_do_its_own_acts_and_is_refused_all_others() {
                 Act::Ask => user.may_say(&format!("{}.{}", Access::api(name), row.subject)).await,
             };
             if may != row.allowed[column] {
-                wrong.push(format!("{name} {} {:?} {}", if may { "may" } else { "may not" }, row.act, row.subject));
+                wrong.push(format!(
+                    "{name} {} {:?} {}",
+                    if may { "may" } else { "may not" },
+                    row.act,
+                    row.subject
+                ));
             }
         }
     }
@@ -81,9 +88,15 @@ async fn whoever_may_ask_jetstream_gets_an_answer() {
         let user = User::sign_in(&nats, &access, name).await;
         for row in rows.iter().filter(|row| row.act == Act::Ask && row.allowed[column]) {
             // These are asked of a consumer, and there is none.
-            if !["CONSUMER.MSG.NEXT.", "CONSUMER.RESET."].iter().any(|asked| row.subject.starts_with(asked)) {
+            if !["CONSUMER.MSG.NEXT.", "CONSUMER.RESET."]
+                .iter()
+                .any(|asked| row.subject.starts_with(asked))
+            {
                 let answer = user.ask(row.subject, &Value::Null).await;
-                assert!(answer["type"].as_str().is_some_and(|kind| kind.contains("jetstream")), "{name}: {answer}");
+                assert!(
+                    answer["type"].as_str().is_some_and(|kind| kind.contains("jetstream")),
+                    "{name}: {answer}"
+                );
             }
         }
     }

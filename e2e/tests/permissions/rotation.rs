@@ -15,8 +15,12 @@ async fn a_new_password_and_a_new_certificate_are_taken_without_a_restart() {
     world.nats.reload().unwrap();
     // Whoever signed in with the old password is cut off, and signs in with the new one.
     eventually("the end of the old password", || async {
-        let refused = try_to_sign_in(&world.nats, &world.access, "gateway", &Access::password("gateway")).await;
-        refused.is_err_and(|error| error.kind() == ConnectErrorKind::AuthorizationViolation).then_some(())
+        let refused =
+            try_to_sign_in(&world.nats, &world.access, "gateway", &Access::password("gateway"))
+                .await;
+        refused
+            .is_err_and(|error| error.kind() == ConnectErrorKind::AuthorizationViolation)
+            .then_some(())
     })
     .await;
     connected_again(&world, 1.0).await;
@@ -25,7 +29,9 @@ async fn a_new_password_and_a_new_certificate_are_taken_without_a_restart() {
     world.access.change_certificate().unwrap();
     world.nats.reload().unwrap();
     eventually("the new certificate", || async {
-        try_to_sign_in(&world.nats, &world.access, "operator", &Access::password("operator")).await.ok()
+        try_to_sign_in(&world.nats, &world.access, "operator", &Access::password("operator"))
+            .await
+            .ok()
     })
     .await;
     // Those who are connected stay so; whoever connects anew checks the new one.

@@ -25,7 +25,8 @@ impl World {
         provision(&access, &spec).await;
         let mut gateway = Gateway::start_unready(access.sign_in(spec, "gateway")).unwrap();
         gateway.ready().await.unwrap();
-        let spec = system::worker_spec(&folder("worker"), &nats.url(), &mongo, "portfolio").unwrap();
+        let spec =
+            system::worker_spec(&folder("worker"), &nats.url(), &mongo, "portfolio").unwrap();
         let worker = start(&access, spec, "contact-worker").await;
         Self { nats, access, gateway, worker, mongo, scratch }
     }
@@ -40,7 +41,8 @@ impl World {
         assert_eq!(again.json(), answer.json(), "its record is read from the bus");
         let id = bson::Uuid::parse_str(answer.json()["id"].as_str().unwrap()).unwrap();
         let contacts = self.mongo.collection("portfolio", "contacts").await.unwrap();
-        eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? }).await;
+        eventually("the document", || async { contacts.find_one(doc! {"_id": id}).await.ok()? })
+            .await;
     }
 
     /// Nothing that a process did was refused.
@@ -77,12 +79,15 @@ async fn contacts_are_stored_removed_and_kept_as_dead_letters() {
     }
     let operator = User::sign_in(&world.nats, &world.access, "operator").await;
     let messages = async |stream: &str| {
-        operator.ask(&format!("STREAM.INFO.{stream}"), &Value::Null).await["state"]["messages"].clone()
+        operator.ask(&format!("STREAM.INFO.{stream}"), &Value::Null).await["state"]["messages"]
+            .clone()
     };
     // What cannot be read, as an operator would send it again.
     operator.client.request("contacts.submitted", "{}".into()).await.unwrap();
-    eventually("a dead letter", || async { (messages("DEAD_LETTERS").await == 1).then_some(()) }).await;
-    eventually("an empty queue", || async { (messages("CONTACTS").await == 0).then_some(()) }).await;
+    eventually("a dead letter", || async { (messages("DEAD_LETTERS").await == 1).then_some(()) })
+        .await;
+    eventually("an empty queue", || async { (messages("CONTACTS").await == 0).then_some(()) })
+        .await;
     world.nothing_was_refused();
 }
 
@@ -98,11 +103,11 @@ async fn a_build_is_rolled_out_and_told_of_and_its_target_frozen() {
     let targets = "targets:\n  - { name: portfolio, image: mastereflex123/portfolio, namespace: default, deployment: app, \
          container: app, deadline: 60s }\n";
     let folder = world.scratch.folder("deployer").unwrap();
-    let spec = system::deployer_spec(&folder, &world.nats.url(), cluster.kubeconfig(), targets).unwrap();
+    let spec =
+        system::deployer_spec(&folder, &world.nats.url(), cluster.kubeconfig(), targets).unwrap();
     let _deployer = start(&world.access, spec, "deployer").await;
 
-    let build =
-        json!({"job": "portfolio", "number": 2, "status": "success", "image": "mastereflex123/portfolio:v2-abc1234"});
+    let build = json!({"job": "portfolio", "number": 2, "status": "success", "image": "mastereflex123/portfolio:v2-abc1234"});
     let ci = world.gateway.ci();
     let answer = ci.post_json("/api/builds", &build).await.unwrap();
     assert_eq!(answer.status, 202, "{}", answer.text());
@@ -115,11 +120,15 @@ async fn a_build_is_rolled_out_and_told_of_and_its_target_frozen() {
     // A list, and a target, are told from what the gateway has followed.
     assert_eq!(ci.get("/api/builds").await.unwrap().json()["builds"][0]["state"], "succeeded");
     let operator = world.gateway.operator();
-    let frozen = operator.post_json("/api/targets/portfolio/freeze", &json!({"reason": "a test"})).await.unwrap();
+    let frozen = operator
+        .post_json("/api/targets/portfolio/freeze", &json!({"reason": "a test"}))
+        .await
+        .unwrap();
     assert_eq!(frozen.status, 202, "{}", frozen.text());
     eventually("a frozen target", || async {
         let target = operator.get("/api/targets/portfolio").await.ok()?.json();
-        (!target["freeze"].is_null() && target["running"].as_str()?.ends_with("v2-abc1234")).then_some(())
+        (!target["freeze"].is_null() && target["running"].as_str()?.ends_with("v2-abc1234"))
+            .then_some(())
     })
     .await;
     world.nothing_was_refused();
@@ -131,9 +140,12 @@ async fn who_provisions_as_a_user_that_may_not_is_told_what_is_refused() {
     let folder = |name: &str| scratch.folder(name).unwrap();
     let (nats, access) = Nats::start_secured(&folder("nats")).await.unwrap();
     let spec = Gateway::spec(&folder("gateway"), &nats.url()).unwrap();
-    let ended = Service::run(&access.sign_in(spec, "gateway"), "provision").await.unwrap_err().to_string();
-    let violation =
-        format!("Permissions Violation for Publish to \"{}.STREAM.CREATE.CONTACTS\"", Access::api("gateway"));
+    let ended =
+        Service::run(&access.sign_in(spec, "gateway"), "provision").await.unwrap_err().to_string();
+    let violation = format!(
+        "Permissions Violation for Publish to \"{}.STREAM.CREATE.CONTACTS\"",
+        Access::api("gateway")
+    );
     let expected = format!("stream CONTACTS: the server refuses it to this user: {violation}\n");
     assert!(ended.contains(&expected), "{ended}");
     let log = nats.server.log();
@@ -149,9 +161,12 @@ async fn a_service_that_signs_in_as_another_user_says_what_is_refused() {
     let spec = Gateway::spec(&folder("gateway"), &nats.url()).unwrap();
     provision(&access, &spec).await;
     let gateway = Gateway::start_unready(access.sign_in(spec, "deployer")).unwrap();
-    let violation =
-        format!("Permissions Violation for Publish to \"{}.STREAM.INFO.CONTACTS\"", Access::api("deployer"));
-    let expected = format!("stream CONTACTS cannot be seen: the server refuses it to this user: {violation}");
+    let violation = format!(
+        "Permissions Violation for Publish to \"{}.STREAM.INFO.CONTACTS\"",
+        Access::api("deployer")
+    );
+    let expected =
+        format!("stream CONTACTS cannot be seen: the server refuses it to this user: {violation}");
     eventually("a gateway that says why it is not ready", || async {
         let report = gateway.admin.get("/readyz").await.ok()?.json();
         (report["dependencies"]["streams"]["detail"] == expected.as_str()).then_some(())

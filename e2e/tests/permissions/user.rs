@@ -58,7 +58,9 @@ impl User {
 
     /// How many messages a stream has ever taken.
     pub(crate) async fn taken(&self, stream: &str) -> u64 {
-        self.ask(&format!("STREAM.INFO.{stream}"), &Value::Null).await["state"]["last_seq"].as_u64().unwrap()
+        self.ask(&format!("STREAM.INFO.{stream}"), &Value::Null).await["state"]["last_seq"]
+            .as_u64()
+            .unwrap()
     }
 
     async fn was_refused(&mut self, subject: &str) -> bool {
@@ -67,7 +69,8 @@ impl User {
         self.client.publish(fence.clone(), "".into()).await.unwrap();
         let mut refused = false;
         loop {
-            let refusal = timeout(Duration::from_secs(10), self.refusals.recv()).await.unwrap().unwrap();
+            let refusal =
+                timeout(Duration::from_secs(10), self.refusals.recv()).await.unwrap().unwrap();
             assert!(refusal.to_lowercase().contains("permissions violation"), "{refusal}");
             if refusal.contains(&format!("\"{fence}\"")) {
                 return refused;

@@ -56,7 +56,9 @@ impl History {
     /// How many states there were, and how many of them came from setting an image: by deployers, and by others.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         let all = || self.0.values().flatten();
-        let sets = |by_deployer: bool| all().filter(|s| s.sets_image && (s.user == "deployer") == by_deployer).count();
+        let sets = |by_deployer: bool| {
+            all().filter(|s| s.sets_image && (s.user == "deployer") == by_deployer).count()
+        };
         (all().count(), sets(true), sets(false))
     }
 
@@ -64,8 +66,10 @@ impl History {
     pub(crate) fn during(&self, deployment: &str, from: Time, to: Time) -> Vec<&State> {
         let states = self.of(deployment);
         let ends = states.iter().skip(1).map(|next| Some(next.answered)).chain([None]);
-        let in_force =
-            states.iter().zip(ends).filter(|(state, end)| state.asked <= to && end.is_none_or(|end| end >= from));
+        let in_force = states
+            .iter()
+            .zip(ends)
+            .filter(|(state, end)| state.asked <= to && end.is_none_or(|end| end >= from));
         in_force.map(|(state, _)| state).collect()
     }
 }

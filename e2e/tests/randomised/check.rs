@@ -65,12 +65,14 @@ pub(crate) fn print_summary(builds: &[Value], history: &History) {
 /// What is wrong.
 pub(crate) fn all(builds: &[Value], history: &History) -> Vec<String> {
     let rollouts: Vec<_> = builds.iter().map(Rollout::of).collect();
-    let mut wrong: Vec<_> = rollouts.iter().filter_map(|rollout| verdict(rollout, history).err()).collect();
+    let mut wrong: Vec<_> =
+        rollouts.iter().filter_map(|rollout| verdict(rollout, history).err()).collect();
     let mut targets: Vec<_> = rollouts.iter().map(|rollout| rollout.target).collect();
     targets.sort_unstable();
     targets.dedup();
     for target in targets {
-        let of_target: Vec<_> = rollouts.iter().filter(|rollout| rollout.target == target).collect();
+        let of_target: Vec<_> =
+            rollouts.iter().filter(|rollout| rollout.target == target).collect();
         wrong.extend(writes(target, &of_target, history));
     }
     wrong
@@ -81,21 +83,36 @@ fn verdict(rollout: &Rollout<'_>, history: &History) -> Result<(), String> {
     let looked = |word: Time| history.during(rollout.target, word - LOOK_TO_WORD, word + ROUNDING);
     let ours = |state: &&State| state.image == rollout.image;
     let seen = looked(rollout.end());
-    let complain =
-        |what: &str| Err(format!("{} of {} is {}: {what}; {:?}", rollout.build, rollout.target, rollout.state, seen));
+    let complain = |what: &str| {
+        Err(format!(
+            "{} of {} is {}: {what}; {:?}",
+            rollout.build, rollout.target, rollout.state, seen
+        ))
+    };
     match rollout.state {
-        "succeeded" if !seen.iter().any(|state| ours(state) && state.complete) => complain("it was not complete"),
+        "succeeded" if !seen.iter().any(|state| ours(state) && state.complete) => {
+            complain("it was not complete")
+        }
         "reverted" if seen.iter().all(&ours) => complain("its image stood"),
         "rolled_back" => {
             let decided = rollout.at("rolling_back").ok_or("no way back")?;
             let then = looked(decided);
             if then.iter().all(|state| ours(state) && state.complete) {
-                return complain(&format!("it was complete when it was given up at {decided}, {then:?}"));
+                return complain(&format!(
+                    "it was complete when it was given up at {decided}, {then:?}"
+                ));
             }
-            let back = |state: &&State| Some(state.image.as_str()) == rollout.back_to && state.complete;
-            if seen.iter().any(back) { Ok(()) } else { complain("what it went back to was not complete") }
+            let back =
+                |state: &&State| Some(state.image.as_str()) == rollout.back_to && state.complete;
+            if seen.iter().any(back) {
+                Ok(())
+            } else {
+                complain("what it went back to was not complete")
+            }
         }
-        "failed" if seen.iter().all(|state| ours(state) && state.complete) => complain("it was complete"),
+        "failed" if seen.iter().all(|state| ours(state) && state.complete) => {
+            complain("it was complete")
+        }
         "rejected" | "superseded"
             if history
                 .of(rollout.target)
@@ -113,14 +130,24 @@ fn verdict(rollout: &Rollout<'_>, history: &History) -> Result<(), String> {
 fn writes(target: &str, rollouts: &[&Rollout<'_>], history: &History) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut used = BTreeMap::new();
-    for state in history.of(target).iter().filter(|state| state.user == "deployer" && state.sets_image) {
+    for state in
+        history.of(target).iter().filter(|state| state.user == "deployer" && state.sets_image)
+    {
         let within = |from: Option<Time>, to: Time| {
-            from.is_some_and(|from| from - ROUNDING <= state.answered) && state.asked <= to + ROUNDING
+            from.is_some_and(|from| from - ROUNDING <= state.answered)
+                && state.asked <= to + ROUNDING
         };
-        let forward = rollouts.iter().find(|r| r.image == state.image && within(r.at("patching"), r.end()));
-        let back =
-            || rollouts.iter().find(|r| r.back_to == Some(&*state.image) && within(r.at("rolling_back"), r.end()));
-        match forward.map(|rollout| (rollout, "forward")).or_else(|| back().map(|rollout| (rollout, "back"))) {
+        let forward =
+            rollouts.iter().find(|r| r.image == state.image && within(r.at("patching"), r.end()));
+        let back = || {
+            rollouts
+                .iter()
+                .find(|r| r.back_to == Some(&*state.image) && within(r.at("rolling_back"), r.end()))
+        };
+        match forward
+            .map(|rollout| (rollout, "forward"))
+            .or_else(|| back().map(|rollout| (rollout, "back")))
+        {
             Some((rollout, way)) => {
                 if let Some(before) = used.insert((rollout.build, way), state.answered) {
                     wrong.push(format!(
@@ -129,7 +156,10 @@ fn writes(target: &str, rollouts: &[&Rollout<'_>], history: &History) -> Vec<Str
                     ));
                 }
             }
-            None => wrong.push(format!("nobody's write of {} to {target} at {}", state.image, state.answered)),
+            None => wrong.push(format!(
+                "nobody's write of {} to {target} at {}",
+                state.image, state.answered
+            )),
         }
     }
     wrong

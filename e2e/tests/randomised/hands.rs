@@ -49,7 +49,12 @@ impl Choices {
 }
 
 /// CI: posts builds of one target, each with a higher number, and mostly waits for the verdict before the next.
-pub(crate) async fn post(ci: http::Client, target: String, builds: usize, mut choices: Choices) -> Vec<String> {
+pub(crate) async fn post(
+    ci: http::Client,
+    target: String,
+    builds: usize,
+    mut choices: Choices,
+) -> Vec<String> {
     let mut ids = Vec::new();
     for number in 1..=u64::try_from(builds).unwrap() {
         choices.pause(0, 500).await;
@@ -71,7 +76,8 @@ pub(crate) async fn post(ci: http::Client, target: String, builds: usize, mut ch
 pub(crate) async fn edit(cluster: Arc<Cluster>, mut choices: Choices) {
     loop {
         choices.pause(300, 1_500).await;
-        let index = usize::try_from(choices.between(0, u64::try_from(TARGETS).unwrap() - 1)).unwrap();
+        let index =
+            usize::try_from(choices.between(0, u64::try_from(TARGETS).unwrap() - 1)).unwrap();
         let deployment = format!("deployment/{}", target(index));
         let value = choices.between(0, 99);
         let args = match value % 3 {
@@ -82,9 +88,14 @@ pub(crate) async fn edit(cluster: Arc<Cluster>, mut choices: Choices) {
                 format!("app=x/{}:v0-abc{value:02}", target(index)),
             ],
             1 => vec!["set".to_owned(), "env".to_owned(), deployment, format!("VALUE={value}")],
-            _ => vec!["scale".to_owned(), deployment, format!("--replicas={}", choices.between(1, 3))],
+            _ => vec![
+                "scale".to_owned(),
+                deployment,
+                format!("--replicas={}", choices.between(1, 3)),
+            ],
         };
-        let args: Vec<_> = ["--namespace", NAMESPACE].into_iter().chain(args.iter().map(String::as_str)).collect();
+        let args: Vec<_> =
+            ["--namespace", NAMESPACE].into_iter().chain(args.iter().map(String::as_str)).collect();
         // Others write too, so it may be told that it comes too late.
         let _ = cluster.kubectl(&args).await;
     }

@@ -31,9 +31,15 @@ fn main() -> ExitCode {
     let trial = Trial::test("no_verdict_is_wrong", || {
         let rollouts = usize::try_from(number("TEST_ROLLOUTS", 60)).unwrap();
         let seed = number("TEST_SEED", fastrand::u64(..));
-        println!("{rollouts} rollouts on {TARGETS} targets; TEST_SEED={seed} makes the same choices again");
+        println!(
+            "{rollouts} rollouts on {TARGETS} targets; TEST_SEED={seed} makes the same choices again"
+        );
         let wrong = tokio::runtime::Runtime::new()?.block_on(run(rollouts, seed));
-        if wrong.is_empty() { Ok(()) } else { Err(format!("TEST_SEED={seed}\n{}", wrong.join("\n")).into()) }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("TEST_SEED={seed}\n{}", wrong.join("\n")).into())
+        }
     });
     libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
 }
@@ -53,7 +59,8 @@ fn manifests(choices: &mut Choices) -> String {
                 "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "app", "image": format!("x/{name}:v0-abc1234")}]}}},
         })
     });
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "deployer"},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
         "subjects": [{"kind": "User", "name": "deployer", "apiGroup": "rbac.authorization.k8s.io"}]});
@@ -75,24 +82,37 @@ fn targets() -> String {
 async fn run(rollouts: usize, seed: u64) -> Vec<String> {
     let mut choices = Choices::new(seed);
     let scratch = Scratch::new().unwrap();
-    let cluster = Arc::new(Cluster::start_audited(&scratch.folder("cluster").unwrap()).await.unwrap());
+    let cluster =
+        Arc::new(Cluster::start_audited(&scratch.folder("cluster").unwrap()).await.unwrap());
     cluster.apply(&manifests(&mut choices)).await.unwrap();
-    let all = ["--namespace", NAMESPACE, "wait", "--for=condition=Available", "--timeout=60s", "deployments", "--all"];
+    let all = [
+        "--namespace",
+        NAMESPACE,
+        "wait",
+        "--for=condition=Available",
+        "--timeout=60s",
+        "deployments",
+        "--all",
+    ];
     cluster.kubectl(&all).await.unwrap();
     let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
     let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
     let mut services = Vec::new();
     for index in 0..2 {
         let folder = scratch.folder(&format!("deployer-{index}")).unwrap();
-        let spec = system::deployer_spec(&folder, &nats.url(), cluster.deployer_kubeconfig(), &targets()).unwrap();
+        let spec =
+            system::deployer_spec(&folder, &nats.url(), cluster.deployer_kubeconfig(), &targets())
+                .unwrap();
         services.push(system::start(spec).await.unwrap());
     }
 
     let deployers = tokio::spawn(Deployers(services).trouble(choices.fork()));
     let third = tokio::spawn(hands::edit(cluster.clone(), choices.fork()));
     let each = rollouts.div_ceil(TARGETS);
-    let posted =
-        join_all((0..TARGETS).map(|index| hands::post(gateway.ci(), target(index), each, choices.fork()))).await;
+    let posted = join_all(
+        (0..TARGETS).map(|index| hands::post(gateway.ci(), target(index), each, choices.fork())),
+    )
+    .await;
     third.abort();
     let _ = third.await;
     deployers.abort();
@@ -101,7 +121,9 @@ async fn run(rollouts: usize, seed: u64) -> Vec<String> {
     let mut fresh = Vec::new();
     for index in 2..4 {
         let folder = scratch.folder(&format!("deployer-{index}")).unwrap();
-        let spec = system::deployer_spec(&folder, &nats.url(), cluster.deployer_kubeconfig(), &targets()).unwrap();
+        let spec =
+            system::deployer_spec(&folder, &nats.url(), cluster.deployer_kubeconfig(), &targets())
+                .unwrap();
         fresh.push(system::start(spec).await.unwrap());
     }
     let mut builds = Vec::new();

@@ -5,14 +5,16 @@ use testbed::{Fate, eventually};
 
 use crate::scene::{Case, Scene};
 
-const GATED: &str =
-    "deadline: 30s, failure_grace: 3s, rollback: true, argocd: { application: NAME, namespace: argocd, timeout: 8s }";
+const GATED: &str = "deadline: 30s, failure_grace: 3s, rollback: true, argocd: { application: NAME, namespace: argocd, timeout: 8s }";
 
 /// An Application of the scenario's Deployment, and of `more`, with something of its own in its `spec`.
 pub(crate) async fn application(scene: &Scene, spec: &Value, more: &str) {
     let shared = scene.world.shared().await;
     let name = scene.case.name;
-    shared.argocd.commit(name, &format!("{}\n---\n{more}", scene.case.deployment_manifest())).unwrap();
+    shared
+        .argocd
+        .commit(name, &format!("{}\n---\n{more}", scene.case.deployment_manifest()))
+        .unwrap();
     shared.cluster.apply(&shared.argocd.application(name, name, spec)).await.unwrap();
 }
 

@@ -13,8 +13,7 @@ async fn held(scene: &Scene) -> crate::scene::Watched<'_> {
 
 #[expect(clippy::too_many_lines, reason = "a list")]
 pub(crate) fn cases() -> Vec<Case> {
-    let one_of_one =
-        json!({"spec": {"replicas": 1, "strategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}}});
+    let one_of_one = json!({"spec": {"replicas": 1, "strategy": {"rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}}});
     vec![
         Case::new("old-failure-stands", "an old `ProgressDeadlineExceeded` stands", |scene| async move {
             let first = scene.post(&Fate::NeverReady.tag(2)).await.verdict().await;

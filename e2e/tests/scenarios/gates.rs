@@ -39,7 +39,12 @@ pub(crate) fn cases() -> Vec<Case> {
             assert_eq!(scene.world.shared().await.smoke.asked(scene.case.name), 3);
         })
         .settings(SMOKE),
-        case("smoke-500", "the smoke test gets a 500", || Answers::Status(500), "500 Internal Server Error"),
+        case(
+            "smoke-500",
+            "the smoke test gets a 500",
+            || Answers::Status(500),
+            "500 Internal Server Error",
+        ),
         case(
             "smoke-old",
             "the smoke test reaches the old version",

@@ -35,18 +35,27 @@ fn by_hand() -> Value {
 async fn follow(scene: &Scene, spec: &Value, others: &[&str]) {
     let shared = scene.world.shared().await;
     let name = scene.case.name;
-    let image = |name: &str| format!("  - name: x/{name}\n    newTag: {} # set by the deployer\n", Fate::Ready.tag(1));
+    let image = |name: &str| {
+        format!("  - name: x/{name}\n    newTag: {} # set by the deployer\n", Fate::Ready.tag(1))
+    };
     let mut files = vec![("k8s/app.yaml".to_owned(), scene.case.deployment_manifest())];
     let mut images = image(name);
     for other in others {
-        let manifest = scene.case.deployment_manifest().replace(&format!("x/{name}:"), &format!("x/{other}:"));
-        let manifest = manifest.replace("\"name\":\"app\",\"namespace\"", "\"name\":\"other\",\"namespace\"");
-        files
-            .push(("k8s/other.yaml".to_owned(), manifest.replace(&format!("\"app\":\"{name}\""), "\"app\":\"other\"")));
+        let manifest =
+            scene.case.deployment_manifest().replace(&format!("x/{name}:"), &format!("x/{other}:"));
+        let manifest =
+            manifest.replace("\"name\":\"app\",\"namespace\"", "\"name\":\"other\",\"namespace\"");
+        files.push((
+            "k8s/other.yaml".to_owned(),
+            manifest.replace(&format!("\"app\":\"{name}\""), "\"app\":\"other\""),
+        ));
         images.push_str(&image(other));
     }
     let resources: Vec<_> = files.iter().map(|(path, _)| path.trim_start_matches("k8s/")).collect();
-    let kustomization = format!("# people write here too\nresources: [{}]\nimages:\n{images}", resources.join(", "));
+    let kustomization = format!(
+        "# people write here too\nresources: [{}]\nimages:\n{images}",
+        resources.join(", ")
+    );
     let mut all: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     all.push((KUSTOMIZATION, &kustomization));
     shared.argocd.commit_files(name, &all).unwrap();
@@ -59,7 +68,10 @@ async fn follow(scene: &Scene, spec: &Value, others: &[&str]) {
 /// The branch's kustomization.
 async fn kustomization(scene: &Scene) -> String {
     let shared = scene.world.shared().await;
-    shared.argocd.git(scene.case.name, &["show", &format!("gitops-staging:{KUSTOMIZATION}")]).unwrap()
+    shared
+        .argocd
+        .git(scene.case.name, &["show", &format!("gitops-staging:{KUSTOMIZATION}")])
+        .unwrap()
 }
 
 /// The messages of all commits, the newest first.
@@ -67,7 +79,10 @@ async fn commits(scene: &Scene) -> Vec<String> {
     let shared = scene.world.shared().await;
     let log = shared.argocd.git(
         scene.case.name,
-        &["log", "--format=%s | %(trailers:key=Rollout,separator=)%(trailers:key=Rollback,separator=)"],
+        &[
+            "log",
+            "--format=%s | %(trailers:key=Rollout,separator=)%(trailers:key=Rollback,separator=)",
+        ],
     );
     log.unwrap().lines().map(str::to_owned).collect()
 }
@@ -117,43 +132,79 @@ fn verdicts() -> Vec<Case> {
             assert_eq!(kustomization(&scene).await, before);
             let commits = commits(&scene).await;
             assert_eq!(commits.len(), 3, "{commits:?}");
-            assert!(commits[0].starts_with("Take gitops-rolled-back back to x/gitops-rolled-back:"), "{commits:?}");
-        })
-        .settings(GITOPS),
-        Case::new("gitops-ignored", "gitops: the Application ignores the image", |scene| async move {
-            follow(&scene, &crate::argocd::ignoring_our_image(true), &[]).await;
-            let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict.is("rolled_back", "ApplicationNotSynced", 20.0).says("RespectIgnoreDifferences=true");
-        })
-        .settings(GITOPS),
-        Case::new("gitops-by-hand", "gitops: ArgoCD waits for a person to sync", |scene| async move {
-            follow(&scene, &by_hand(), &[]).await;
-            let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict
-                .is("rolled_back", "ApplicationNotSynced", 20.0)
-                .says("OutOfSync")
-                .says("nothing syncs it automatically: spec.syncPolicy.automated");
-        })
-        .settings(IMPATIENT),
-        Case::new("gitops-unbuildable", "gitops: ArgoCD cannot build the branch", |scene| async move {
-            follow(&scene, &automated(), &[]).await;
-            let shared = scene.world.shared().await;
-            commit_by_hand(&shared.argocd, scene.case.name, "resources: [", "resources: [missing.yaml, ");
-            let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict.is("failed", "ComparisonError", 20.0).says("missing.yaml").says("could not be rolled back");
             assert!(
-                kustomization(&scene).await.contains(&Fate::Ready.tag(1)),
-                "the commit was taken back all the same"
+                commits[0].starts_with("Take gitops-rolled-back back to x/gitops-rolled-back:"),
+                "{commits:?}"
             );
         })
         .settings(GITOPS),
-        Case::new("gitops-no-file", "gitops: the file does not set the image", |scene| async move {
-            follow(&scene, &automated(), &[]).await;
-            let shared = scene.world.shared().await;
-            commit_by_hand(&shared.argocd, scene.case.name, "newTag: ", "newName: x/other\n    newTag: ");
-            let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
-            verdict.is("failed", "KustomizationInvalid", 5.0).says("do not name docker.io/x/gitops-no-file");
-        })
+        Case::new(
+            "gitops-ignored",
+            "gitops: the Application ignores the image",
+            |scene| async move {
+                follow(&scene, &crate::argocd::ignoring_our_image(true), &[]).await;
+                let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
+                verdict
+                    .is("rolled_back", "ApplicationNotSynced", 20.0)
+                    .says("RespectIgnoreDifferences=true");
+            },
+        )
+        .settings(GITOPS),
+        Case::new(
+            "gitops-by-hand",
+            "gitops: ArgoCD waits for a person to sync",
+            |scene| async move {
+                follow(&scene, &by_hand(), &[]).await;
+                let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
+                verdict
+                    .is("rolled_back", "ApplicationNotSynced", 20.0)
+                    .says("OutOfSync")
+                    .says("nothing syncs it automatically: spec.syncPolicy.automated");
+            },
+        )
+        .settings(IMPATIENT),
+        Case::new(
+            "gitops-unbuildable",
+            "gitops: ArgoCD cannot build the branch",
+            |scene| async move {
+                follow(&scene, &automated(), &[]).await;
+                let shared = scene.world.shared().await;
+                commit_by_hand(
+                    &shared.argocd,
+                    scene.case.name,
+                    "resources: [",
+                    "resources: [missing.yaml, ",
+                );
+                let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
+                verdict
+                    .is("failed", "ComparisonError", 20.0)
+                    .says("missing.yaml")
+                    .says("could not be rolled back");
+                assert!(
+                    kustomization(&scene).await.contains(&Fate::Ready.tag(1)),
+                    "the commit was taken back all the same"
+                );
+            },
+        )
+        .settings(GITOPS),
+        Case::new(
+            "gitops-no-file",
+            "gitops: the file does not set the image",
+            |scene| async move {
+                follow(&scene, &automated(), &[]).await;
+                let shared = scene.world.shared().await;
+                commit_by_hand(
+                    &shared.argocd,
+                    scene.case.name,
+                    "newTag: ",
+                    "newName: x/other\n    newTag: ",
+                );
+                let verdict = scene.roll_out(&Fate::Ready.tag(2)).await;
+                verdict
+                    .is("failed", "KustomizationInvalid", 5.0)
+                    .says("do not name docker.io/x/gitops-no-file");
+            },
+        )
         .settings(GITOPS),
         Case::new("gitops-no-access", "gitops: there is no such repository", |scene| async move {
             let shared = scene.world.shared().await;

@@ -20,7 +20,11 @@ async fn force(scene: &Scene, tag: &str) -> BuildId {
         commit: None,
         branch: None,
         url: None,
-        forced: Some(Forced { by: "ana".to_owned(), reason: "the registry was wrong".to_owned(), rollback: false }),
+        forced: Some(Forced {
+            by: "ana".to_owned(),
+            reason: "the registry was wrong".to_owned(),
+            rollback: false,
+        }),
         target: None,
         trace_id: None,
         received_at: chrono::Utc::now(),
@@ -29,7 +33,12 @@ async fn force(scene: &Scene, tag: &str) -> BuildId {
     let client = async_nats::connect(url).await.unwrap();
     let payload = serde_json::to_vec(&build).unwrap();
     let subject = format!("pipeline.build.{}", scene.case.name);
-    async_nats::jetstream::new(client).publish(subject, payload.into()).await.unwrap().await.unwrap();
+    async_nats::jetstream::new(client)
+        .publish(subject, payload.into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
     id
 }
 

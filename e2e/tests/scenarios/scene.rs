@@ -107,7 +107,8 @@ impl Case {
 
     /// Its namespace and its Deployment.
     pub(crate) fn manifests(&self) -> String {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}});
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}});
         format!("{namespace}\n---\n{}", self.deployment_manifest())
     }
 }
@@ -173,7 +174,9 @@ impl Scene {
 
     /// A field of the Deployment, by its JSON path.
     pub(crate) async fn field(&self, path: &str) -> String {
-        self.kubectl(&["get", "deployment/app", "-o", &format!("jsonpath={{{path}}}")]).await.unwrap()
+        self.kubectl(&["get", "deployment/app", "-o", &format!("jsonpath={{{path}}}")])
+            .await
+            .unwrap()
     }
 
     /// The image that the Deployment has.
@@ -214,12 +217,19 @@ impl Scene {
 
     async fn available_after(&self, seconds: u32) {
         let patch = json!({"spec": {"minReadySeconds": seconds}}).to_string();
-        self.kubectl(&["patch", "deployment/app", "--type=merge", "--patch", &patch]).await.unwrap();
+        self.kubectl(&["patch", "deployment/app", "--type=merge", "--patch", &patch])
+            .await
+            .unwrap();
     }
 
     /// Keeps what was seen for the table.
     pub(crate) fn record(&self, verdict: &Verdict, kubectl: Option<Kubectl>) {
-        let row = Row { verdict: verdict.state(), cause: verdict.cause(), after: verdict.seconds(), kubectl };
+        let row = Row {
+            verdict: verdict.state(),
+            cause: verdict.cause(),
+            after: verdict.seconds(),
+            kubectl,
+        };
         self.world.record(self.case.name, row);
     }
 
@@ -325,7 +335,9 @@ impl Verdict {
 
     pub(crate) fn states(&self) -> Vec<String> {
         let transitions = self.rollout()["transitions"].as_array().into_iter().flatten();
-        transitions.map(|transition| transition["state"].as_str().unwrap_or_default().to_owned()).collect()
+        transitions
+            .map(|transition| transition["state"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     pub(crate) fn cause(&self) -> String {
@@ -343,12 +355,29 @@ impl Verdict {
     /// Seconds from the write to the verdict, or to the begin of the way back.
     pub(crate) fn seconds(&self) -> f64 {
         let transitions = self.rollout()["transitions"].as_array().cloned().unwrap_or_default();
-        let time = |value: &Value| value["at"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
-        let written = transitions.iter().find(|t| t["state"] == "progressing").or(transitions.first()).map(&time);
-        let ends = ["rolling_back", "succeeded", "failed", "rolled_back", "reverted", "rejected", "superseded"];
-        let decided = transitions.iter().find(|t| ends.iter().any(|end| t["state"] == *end)).map(time);
+        let time = |value: &Value| {
+            value["at"].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap()
+        };
+        let written = transitions
+            .iter()
+            .find(|t| t["state"] == "progressing")
+            .or(transitions.first())
+            .map(&time);
+        let ends = [
+            "rolling_back",
+            "succeeded",
+            "failed",
+            "rolled_back",
+            "reverted",
+            "rejected",
+            "superseded",
+        ];
+        let decided =
+            transitions.iter().find(|t| ends.iter().any(|end| t["state"] == *end)).map(time);
         let seconds = decided.zip(written).map(|(decided, written)| decided - written);
-        seconds.map_or(f64::NAN, |seconds| f64::from(i32::try_from(seconds.num_milliseconds()).unwrap()) / 1000.0)
+        seconds.map_or(f64::NAN, |seconds| {
+            f64::from(i32::try_from(seconds.num_milliseconds()).unwrap()) / 1000.0
+        })
     }
 
     /// Asserts the verdict, its cause, and that it came in time.
@@ -356,7 +385,11 @@ impl Verdict {
     pub(crate) fn is(&self, state: &str, cause: &str, within_seconds: f64) -> &Self {
         assert_eq!((self.state().as_str(), self.cause().as_str()), (state, cause), "{:#}", self.0);
         let seconds = self.seconds();
-        assert!(seconds <= within_seconds, "after {seconds} s, allowed are {within_seconds} s: {:#}", self.0);
+        assert!(
+            seconds <= within_seconds,
+            "after {seconds} s, allowed are {within_seconds} s: {:#}",
+            self.0
+        );
         self
     }
 

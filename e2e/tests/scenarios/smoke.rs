@@ -48,23 +48,33 @@ impl Smoke {
     }
 
     pub(crate) fn answer(&self, target: &str, answers: Answers) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(target.to_owned(), (answers, 0));
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(target.to_owned(), (answers, 0));
     }
 
     /// How often it was asked for a target.
     pub(crate) fn asked(&self, target: &str) -> usize {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).get(target).map_or(0, |(_, asked)| *asked)
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(target)
+            .map_or(0, |(_, asked)| *asked)
     }
 }
 
 async fn answer(State(told): State<Told>, Path(target): Path<String>) -> Response {
     let (answers, asked) = {
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((answers, asked)) = told.get_mut(&target) else { return StatusCode::NOT_FOUND.into_response() };
+        let Some((answers, asked)) = told.get_mut(&target) else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
         *asked += 1;
         (answers.clone(), *asked)
     };
-    let as_version = |version: String| Json(json!({"status": "ok", "version": version})).into_response();
+    let as_version =
+        |version: String| Json(json!({"status": "ok", "version": version})).into_response();
     match answers {
         Answers::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
         Answers::Never => std::future::pending().await,

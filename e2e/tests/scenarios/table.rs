@@ -50,7 +50,11 @@ fn text(cases: &[Case], rows: &BTreeMap<&'static str, Row>) -> String {
         };
         let Row { verdict, cause, .. } = row;
         let cause = if cause.is_empty() { "–" } else { cause };
-        let _ = writeln!(text, "| {} | {verdict} | {cause} | {:.1} s | {said} | {after} |", case.title, row.after);
+        let _ = writeln!(
+            text,
+            "| {} | {verdict} | {cause} | {:.1} s | {said} | {after} |",
+            case.title, row.after
+        );
     }
     text
 }

@@ -34,13 +34,19 @@ pub(crate) struct Bus {
 
 impl Bus {
     /// One with so many deployers, which all have these targets.
-    pub(crate) async fn start(scratch: &Scratch, kubeconfig: PathBuf, targets: &str, deployers: usize) -> Self {
+    pub(crate) async fn start(
+        scratch: &Scratch,
+        kubeconfig: PathBuf,
+        targets: &str,
+        deployers: usize,
+    ) -> Self {
         let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
         let gateway = Gateway::start(&scratch.folder("gateway").unwrap(), &nats).await.unwrap();
         let mut bus = Self { nats, gateway, deployers: Vec::new() };
         for index in 0..deployers {
             let folder = scratch.folder(&format!("deployer-{index}")).unwrap();
-            let spec = system::deployer_spec(&folder, &bus.nats.url(), &kubeconfig, targets).unwrap();
+            let spec =
+                system::deployer_spec(&folder, &bus.nats.url(), &kubeconfig, targets).unwrap();
             bus.deployers.push(system::start(spec).await.unwrap());
         }
         bus
@@ -49,8 +55,11 @@ impl Bus {
 
 impl World {
     pub(crate) fn new(cases: &[Case]) -> Self {
-        let targets =
-            cases.iter().filter(|case| !case.own_bus).map(|case| case.target("{{smoke}}", "{{git}}")).collect();
+        let targets = cases
+            .iter()
+            .filter(|case| !case.own_bus)
+            .map(|case| case.target("{{smoke}}", "{{git}}"))
+            .collect();
         Self { targets, shared: OnceCell::new(), rows: Mutex::default() }
     }
 
@@ -60,9 +69,11 @@ impl World {
                 let scratch = Scratch::new().unwrap();
                 let smoke = Smoke::start().await;
                 let cluster = Cluster::start(&scratch.folder("cluster").unwrap()).await.unwrap();
-                let argocd = ArgoCd::start(&scratch.folder("argocd").unwrap(), &cluster).await.unwrap();
+                let argocd =
+                    ArgoCd::start(&scratch.folder("argocd").unwrap(), &cluster).await.unwrap();
                 let git = format!("file://{}", argocd.repositories().display());
-                let targets = self.targets.replace("{{smoke}}", &smoke.url).replace("{{git}}", &git);
+                let targets =
+                    self.targets.replace("{{smoke}}", &smoke.url).replace("{{git}}", &git);
                 let targets = format!("targets:\n{targets}");
                 let bus = Bus::start(&scratch, cluster.kubeconfig().to_owned(), &targets, 1).await;
                 Shared { argocd, cluster, bus, smoke, _scratch: scratch }

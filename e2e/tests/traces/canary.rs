@@ -62,9 +62,14 @@ async fn what_visitors_write_is_told_nowhere() {
         }
     }
     // Where it does not belong at all.
-    for path in [format!("/{CANARY}"), format!("/api/builds/{CANARY}"), format!("/health?email={CANARY}")] {
-        let answer =
-            client.with("user-agent", CANARY).with("referer", &format!("http://{CANARY}.example")).get(&path).await;
+    for path in
+        [format!("/{CANARY}"), format!("/api/builds/{CANARY}"), format!("/health?email={CANARY}")]
+    {
+        let answer = client
+            .with("user-agent", CANARY)
+            .with("referer", &format!("http://{CANARY}.example"))
+            .get(&path)
+            .await;
         told.push(answer.unwrap().text());
     }
     // The same key with another body is refused, and so is a key that is none.
@@ -74,7 +79,11 @@ async fn what_visitors_write_is_told_nowhere() {
     assert_eq!(other.status, 422);
     told.push(other.text());
     for key in [format!("{CANARY} {CANARY}"), CANARY.repeat(20), format!("{CANARY}\u{e9}")] {
-        let refused = client.with("idempotency-key", &key).post_json("/api/contact", &contact()).await.unwrap();
+        let refused = client
+            .with("idempotency-key", &key)
+            .post_json("/api/contact", &contact())
+            .await
+            .unwrap();
         assert_eq!(refused.status, 400, "{}", refused.text());
         told.push(refused.text());
     }
@@ -88,11 +97,14 @@ async fn what_visitors_write_is_told_nowhere() {
     let mut headers = HeaderMap::new();
     headers.insert("traceparent", caller.traceparent());
     for poison in [json!({"v": 1, "id": CANARY, "name": CANARY}).to_string(), CANARY.to_owned()] {
-        let published = jetstream.publish_with_headers("contacts.submitted", headers.clone(), poison.into()).await;
+        let published = jetstream
+            .publish_with_headers("contacts.submitted", headers.clone(), poison.into())
+            .await;
         published.unwrap().await.unwrap();
     }
     eventually("three dead letters", || async {
-        let series = "contacts_dead_lettered_total{consumer=\"contact-worker\",stream=\"CONTACTS\"}";
+        let series =
+            "contacts_dead_lettered_total{consumer=\"contact-worker\",stream=\"CONTACTS\"}";
         (world.worker.metric(series).await.ok()? >= 3.0).then_some(())
     })
     .await;

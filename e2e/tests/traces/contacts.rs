@@ -21,11 +21,20 @@ impl Contacts {
         let scratch = Scratch::new().unwrap();
         let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
         let mongo = Mongo::start(&scratch.folder("mongo").unwrap()).await.unwrap();
-        let spec = traced(Gateway::spec(&scratch.folder("gateway").unwrap(), &nats.url()).unwrap(), jaeger);
+        let spec = traced(
+            Gateway::spec(&scratch.folder("gateway").unwrap(), &nats.url()).unwrap(),
+            jaeger,
+        );
         Service::run(&spec, "provision").await.unwrap();
         let mut gateway = Gateway::start_unready(spec).unwrap();
         gateway.ready().await.unwrap();
-        let spec = system::worker_spec(&scratch.folder("worker").unwrap(), &nats.url(), &mongo, "portfolio").unwrap();
+        let spec = system::worker_spec(
+            &scratch.folder("worker").unwrap(),
+            &nats.url(),
+            &mongo,
+            "portfolio",
+        )
+        .unwrap();
         let worker = system::start(traced(spec, jaeger)).await.unwrap();
         Self { gateway, worker, nats, mongo, _scratch: scratch }
     }

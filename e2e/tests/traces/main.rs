@@ -67,7 +67,10 @@ async fn a_good_build_is_one_trace_down_to_its_verdict() {
         assert_eq!(attempt.tag(name), value, "{name}");
     }
     let steps = steps(&trace, attempt);
-    assert_eq!(names(&steps), ["set image", "watch rollout", "smoke test", "await ArgoCD", "verdict"]);
+    assert_eq!(
+        names(&steps),
+        ["set image", "watch rollout", "smoke test", "await ArgoCD", "verdict"]
+    );
     add_up(attempt, &steps);
     add_up(process, &[attempt]);
     for step in &steps {
@@ -75,7 +78,8 @@ async fn a_good_build_is_one_trace_down_to_its_verdict() {
     }
     let patch = trace.below(steps[0], PATCH);
     assert_eq!((patch.tag("http.response.status_code"), patch.tag("span.kind")), ("200", "client"));
-    let asked: Vec<_> = trace.children(steps[2]).into_iter().filter(|span| span.name == "GET").collect();
+    let asked: Vec<_> =
+        trace.children(steps[2]).into_iter().filter(|span| span.name == "GET").collect();
     assert_eq!(asked.len(), 3);
     add_up(steps[2], &asked);
     // The application goes on in the same trace.
@@ -83,9 +87,14 @@ async fn a_good_build_is_one_trace_down_to_its_verdict() {
     assert_eq!(world.application.contexts(), told.collect::<Vec<_>>());
     assert_eq!(steps[4].tag("rollout.state"), "succeeded");
     assert_eq!(trace.below(steps[4], EVENT).tag("http.response.status_code"), "201");
-    let annotation = "jsonpath={.items[?(@.reason==\"RolloutSucceeded\")].metadata.annotations.trace_id}";
-    let found =
-        world.shared.cluster.kubectl(&["--namespace", "good", "get", "events", "--output", annotation]).await.unwrap();
+    let annotation =
+        "jsonpath={.items[?(@.reason==\"RolloutSucceeded\")].metadata.annotations.trace_id}";
+    let found = world
+        .shared
+        .cluster
+        .kubectl(&["--namespace", "good", "get", "events", "--output", annotation])
+        .await
+        .unwrap();
     assert_eq!(found, caller.trace);
 }
 
@@ -103,9 +112,14 @@ async fn a_build_that_fails_says_so_where_it_failed() {
     let steps = steps(&trace, attempt);
     assert_eq!(names(&steps), ["set image", "watch rollout", "roll back", "verdict"]);
     add_up(attempt, &steps);
-    let status = |span: &Span| (span.tag("otel.status_code").to_owned(), span.tag("error.type").to_owned());
-    let (fine, failed) = ((String::new(), String::new()), ("ERROR".to_owned(), "ImagePullBackOff".to_owned()));
-    assert_eq!(steps.iter().map(|step| status(step)).collect::<Vec<_>>(), [fine.clone(), failed.clone(), fine, failed]);
+    let status =
+        |span: &Span| (span.tag("otel.status_code").to_owned(), span.tag("error.type").to_owned());
+    let (fine, failed) =
+        ((String::new(), String::new()), ("ERROR".to_owned(), "ImagePullBackOff".to_owned()));
+    assert_eq!(
+        steps.iter().map(|step| status(step)).collect::<Vec<_>>(),
+        [fine.clone(), failed.clone(), fine, failed]
+    );
     let summary = build["rollouts"][0]["diagnosis"]["summary"].as_str().unwrap();
     assert_eq!(steps[1].tag("otel.status_description"), summary);
     assert_eq!(trace.below(steps[2], PATCH).tag("http.response.status_code"), "200");
@@ -117,7 +131,9 @@ async fn a_trace_goes_on_after_the_deployer_was_killed() {
     let caller = Caller::new();
     // The smoke test lasts until the application says that it is the new version.
     let id = world.post(&caller, Fate::Ready).await;
-    world.build(&id, "a smoke test", |build| build["rollouts"][0]["state"] == "smoke_testing").await;
+    world
+        .build(&id, "a smoke test", |build| build["rollouts"][0]["state"] == "smoke_testing")
+        .await;
     let jaeger = &world.shared.jaeger;
     let set = |spans: &[Span]| spans.iter().any(|span| span.name == "set image").then_some(());
     jaeger.eventually(&caller.trace, "the image's span", set).await.unwrap();
@@ -154,7 +170,10 @@ async fn a_contact_is_one_trace_down_to_mongodb() {
     let sent = trace.below(http, "send CONTACTS");
     let process = trace.below(sent, "process CONTACTS");
     let insert = trace.below(process, "insert contacts");
-    assert_eq!((process.service.as_str(), insert.service.as_str()), ("contact-worker", "contact-worker"));
+    assert_eq!(
+        (process.service.as_str(), insert.service.as_str()),
+        ("contact-worker", "contact-worker")
+    );
     add_up(http, &[sent]);
     add_up(process, &[insert]);
     for (name, value) in [
@@ -177,7 +196,8 @@ async fn the_contacts_of_a_batch_are_linked_to_it() {
     world.nats.server.pause().unwrap();
     let posted = join_all(callers.iter().map(|caller| world.post(caller)));
     let waiting = async {
-        let series = "http_server_active_requests{http_request_method=\"POST\",http_route=\"/api/contact\"}";
+        let series =
+            "http_server_active_requests{http_request_method=\"POST\",http_route=\"/api/contact\"}";
         eventually("all to wait", || async {
             let active = world.gateway.metric(series).await.ok()?;
             (active >= 150.0).then_some(())
@@ -208,7 +228,10 @@ async fn the_contacts_of_a_batch_are_linked_to_it() {
     // And those that are stored together are linked from there.
     let (process, insert) = eventually("a batch that is stored", || async {
         let found = jaeger.find("contact-worker", "process CONTACTS").await.ok()?;
-        let process = found.iter().find(|span| span.name == "process CONTACTS" && span.links.len() > 1)?.clone();
+        let process = found
+            .iter()
+            .find(|span| span.name == "process CONTACTS" && span.links.len() > 1)?
+            .clone();
         let insert = found.iter().find(|span| span.parent.as_ref() == Some(&process.id))?.clone();
         Some((process, insert))
     })

@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use testbed::{ArgoCd, Cluster, Fate, Gateway, Jaeger, Nats, Scratch, Service, Span, Spec, eventually, system};
+use testbed::{
+    ArgoCd, Cluster, Fate, Gateway, Jaeger, Nats, Scratch, Service, Span, Spec, eventually, system,
+};
 use tokio::sync::OnceCell;
 
 use crate::service::Application;
@@ -64,7 +66,8 @@ impl Builds {
         let shared = shared().await;
         let Shared { cluster, argocd, jaeger } = shared;
         let deployment = deployment(name);
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         cluster.apply(&format!("{namespace}\n---\n{deployment}")).await.unwrap();
         argocd.commit(name, &deployment.to_string()).unwrap();
         let ours = json!({
@@ -77,7 +80,10 @@ impl Builds {
 
         let scratch = Scratch::new().unwrap();
         let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
-        let spec = traced(Gateway::spec(&scratch.folder("gateway").unwrap(), &nats.url()).unwrap(), jaeger);
+        let spec = traced(
+            Gateway::spec(&scratch.folder("gateway").unwrap(), &nats.url()).unwrap(),
+            jaeger,
+        );
         Service::run(&spec, "provision").await.unwrap();
         let mut gateway = Gateway::start_unready(spec).unwrap();
         gateway.ready().await.unwrap();
@@ -90,7 +96,8 @@ impl Builds {
             application.url
         );
         let folder = scratch.folder("deployer").unwrap();
-        let spec = system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &targets).unwrap();
+        let spec =
+            system::deployer_spec(&folder, &nats.url(), cluster.kubeconfig(), &targets).unwrap();
         let deployer = system::start(traced(spec, jaeger)).await.unwrap();
         Self { shared, name, application, deployer, gateway, _nats: nats, _scratch: scratch }
     }
@@ -120,9 +127,17 @@ impl Builds {
         let verdict = |spans: &[Span]| {
             let note = "POST /api/v1/namespaces/{namespace}/events";
             let done = ["verdict", "process DEPLOYS", "process PIPELINE", "POST /api/builds", note];
-            done.iter().all(|name| spans.iter().any(|span| span.name == *name)).then(|| spans.to_vec())
+            done.iter()
+                .all(|name| spans.iter().any(|span| span.name == *name))
+                .then(|| spans.to_vec())
         };
-        Trace(self.shared.jaeger.eventually(&caller.trace, "a trace with its verdict", verdict).await.unwrap())
+        Trace(
+            self.shared
+                .jaeger
+                .eventually(&caller.trace, "a trace with its verdict", verdict)
+                .await
+                .unwrap(),
+        )
     }
 }
 
@@ -144,7 +159,8 @@ pub(crate) struct Trace(pub(crate) Vec<Span>);
 impl Trace {
     /// The spans of a service that are called so, in the order of their begins.
     pub(crate) fn all(&self, service: &str, name: &str) -> Vec<&Span> {
-        let mut found: Vec<_> = self.0.iter().filter(|span| span.service == service && span.name == name).collect();
+        let mut found: Vec<_> =
+            self.0.iter().filter(|span| span.service == service && span.name == name).collect();
         found.sort_by_key(|span| span.start);
         found
     }
@@ -160,14 +176,16 @@ impl Trace {
     /// The only one below another.
     #[track_caller]
     pub(crate) fn below(&self, parent: &Span, name: &str) -> &Span {
-        let found: Vec<_> = self.children(parent).into_iter().filter(|span| span.name == name).collect();
+        let found: Vec<_> =
+            self.children(parent).into_iter().filter(|span| span.name == name).collect();
         assert_eq!(found.len(), 1, "{name} below {} in {:#?}", parent.name, self.names());
         found[0]
     }
 
     /// Those that are directly below another, in the order of their begins.
     pub(crate) fn children(&self, parent: &Span) -> Vec<&Span> {
-        let mut found: Vec<_> = self.0.iter().filter(|span| span.parent.as_ref() == Some(&parent.id)).collect();
+        let mut found: Vec<_> =
+            self.0.iter().filter(|span| span.parent.as_ref() == Some(&parent.id)).collect();
         found.sort_by_key(|span| span.start);
         found
     }
@@ -177,7 +195,9 @@ impl Trace {
         spans.sort_by_key(|span| span.start);
         spans
             .iter()
-            .map(|span| format!("{}: {} ({:?} below {:?})", span.service, span.name, span.id, span.parent))
+            .map(|span| {
+                format!("{}: {} ({:?} below {:?})", span.service, span.name, span.id, span.parent)
+            })
             .collect()
     }
 }
@@ -186,7 +206,12 @@ impl Trace {
 #[track_caller]
 pub(crate) fn add_up(whole: &Span, parts: &[&Span]) {
     for pair in parts.windows(2) {
-        assert!(pair[0].end() <= pair[1].start + 1_000, "{} and {} overlap", pair[0].name, pair[1].name);
+        assert!(
+            pair[0].end() <= pair[1].start + 1_000,
+            "{} and {} overlap",
+            pair[0].name,
+            pair[1].name
+        );
     }
     for part in parts {
         assert!(

@@ -40,7 +40,9 @@ impl Ended {
             received_at: posted.map_or(last.started_at, |build| build.received_at),
             set_at: last.set_at.unwrap_or(last.started_at),
             at: last.at,
-            rollback: posted.and_then(|build| build.forced.as_ref()).is_some_and(|forced| forced.rollback),
+            rollback: posted
+                .and_then(|build| build.forced.as_ref())
+                .is_some_and(|forced| forced.rollback),
         })
     }
 
@@ -51,15 +53,18 @@ impl Ended {
 
 /// The figures of some rollouts, as of now.
 pub(super) fn figures(ended: &[Ended], now: DateTime<Utc>) -> Figures {
-    let recent: Vec<_> = ended.iter().filter(|one| now - one.at < TimeDelta::days(i64::from(DAYS))).collect();
+    let recent: Vec<_> =
+        ended.iter().filter(|one| now - one.at < TimeDelta::days(i64::from(DAYS))).collect();
     let changes: Vec<_> = recent.iter().filter(|one| !one.rollback).collect();
-    let deployed: Vec<_> = changes.iter().filter(|one| one.state == RolloutState::Succeeded).collect();
+    let deployed: Vec<_> =
+        changes.iter().filter(|one| one.state == RolloutState::Succeeded).collect();
     let failed = changes.iter().filter(|one| one.failed()).count();
     let verdicts = deployed.len() + failed;
     Figures {
         frequency: (!changes.is_empty()).then(|| frequency(deployed.len())),
         lead_time: median(deployed.iter().map(|one| one.at - one.received_at)).map(duration),
-        failure_rate: (verdicts > 0).then(|| format!("{} %", (failed * 100 + verdicts / 2) / verdicts)),
+        failure_rate: (verdicts > 0)
+            .then(|| format!("{} %", (failed * 100 + verdicts / 2) / verdicts)),
         time_to_restore: median(restored(ended, now)).map(duration),
     }
 }
@@ -114,7 +119,11 @@ fn frequency(deployed: usize) -> String {
         return format!("{}.{} a day", tenths / 10, tenths % 10);
     }
     let tenths = (deployed * 70 + days / 2) / days;
-    if tenths >= 10 { format!("{}.{} a week", tenths / 10, tenths % 10) } else { format!("{deployed} a month") }
+    if tenths >= 10 {
+        format!("{}.{} a week", tenths / 10, tenths % 10)
+    } else {
+        format!("{deployed} a month")
+    }
 }
 
 fn median(times: impl IntoIterator<Item = TimeDelta>) -> Option<TimeDelta> {
@@ -158,7 +167,10 @@ mod tests {
     #[test]
     fn nothing_is_known_of_nothing() {
         let none = figures(&[], at(0));
-        assert_eq!([none.frequency, none.lead_time, none.failure_rate, none.time_to_restore], [const { None }; 4]);
+        assert_eq!(
+            [none.frequency, none.lead_time, none.failure_rate, none.time_to_restore],
+            [const { None }; 4]
+        );
     }
 
     #[test]
@@ -187,7 +199,11 @@ mod tests {
     #[test]
     fn a_failure_lasts_until_a_good_version_serves() {
         use RolloutState as S;
-        let all = [ended("a", S::Failed, 0, 30), ended("a", S::Failed, 50, 60), ended("a", S::Succeeded, 70, 121)];
+        let all = [
+            ended("a", S::Failed, 0, 30),
+            ended("a", S::Failed, 50, 60),
+            ended("a", S::Succeeded, 70, 121),
+        ];
         assert_eq!(figures(&all, at(200)).time_to_restore.as_deref(), Some("2 min 0 s"));
         let back = [ended("a", S::RolledBack, 0, 16)];
         assert_eq!(figures(&back, at(200)).time_to_restore.as_deref(), Some("15 s"));
@@ -195,9 +211,13 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (deployed, expected) in
-            [(0, "0 a month"), (4, "4 a month"), (5, "1.2 a week"), (30, "1.0 a day"), (126, "4.2 a day")]
-        {
+        for (deployed, expected) in [
+            (0, "0 a month"),
+            (4, "4 a month"),
+            (5, "1.2 a week"),
+            (30, "1.0 a day"),
+            (126, "4.2 a day"),
+        ] {
             assert_eq!(frequency(deployed), expected);
         }
         for (millis, expected) in [

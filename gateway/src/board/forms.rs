@@ -92,7 +92,8 @@ pub(super) async fn roll_back(
         fields.finish()?;
         let (name, standing) = decisions::known(&app, &path(name)?).await?;
         let reason = reason.unwrap_or_default();
-        let id = decisions::roll_back(&app, &caller, &name, &standing, reason, image.as_deref()).await?;
+        let id =
+            decisions::roll_back(&app, &caller, &name, &standing, reason, image.as_deref()).await?;
         Ok(Redirect::to(&format!("/rollouts/builds/{id}?done=rolling-back")))
     };
     done.await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))
@@ -108,7 +109,8 @@ pub(super) async fn force(
         let (reason, target) = (decisions::reason(&mut fields), builds::target(&mut fields));
         fields.finish()?;
         let state = builds::find(&app, id).await?.state();
-        let id = decisions::force(&app, &caller, &state, target, reason.unwrap_or_default()).await?;
+        let id =
+            decisions::force(&app, &caller, &state, target, reason.unwrap_or_default()).await?;
         Ok(Redirect::to(&format!("/rollouts/builds/{id}?done=forced")))
     };
     done.await.map_err(|problem| Refusal::Problem(problem, Some(caller.clone())))
@@ -120,5 +122,6 @@ async fn seen(app: &App, name: &str) -> Result<(), Problem> {
 }
 
 fn path(name: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
-    name.map(|Path(name)| name).map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such target"))
+    name.map(|Path(name)| name)
+        .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such target"))
 }

@@ -14,7 +14,8 @@ use tokio::{
 
 use super::{
     pages::{
-        BuildHead, FiguresSection, LiveRow, RolloutSection, SummaryStrip, TargetCard, parts::Frame, target::Summary,
+        BuildHead, FiguresSection, LiveRow, RolloutSection, SummaryStrip, TargetCard, parts::Frame,
+        target::Summary,
     },
     present,
 };
@@ -71,8 +72,10 @@ impl Live {
                 told = [Parts::new(), Parts::new()];
             } else {
                 let [operators, others] = [true, false].map(|operator| parts(&rollouts, operator));
-                let change =
-                    Change { operators: difference(&told[0], &operators), others: difference(&told[1], &others) };
+                let change = Change {
+                    operators: difference(&told[0], &operators),
+                    others: difference(&told[1], &others),
+                };
                 told = [operators, others].map(|parts| parts.into_iter().collect());
                 if !change.operators.is_empty() || !change.others.is_empty() {
                     // Nobody may be listening any more.
@@ -95,7 +98,9 @@ impl Live {
         let first = stream::once(async move { Ok(Event::default().data(whole)) });
         first.chain(stream::unfold(changes, move |mut changes| async move {
             let event = match tokio::time::timeout(BEAT, changes.recv()).await {
-                Ok(Ok(change)) => Event::default().data(if operator { &change.operators } else { &change.others }),
+                Ok(Ok(change)) => {
+                    Event::default().data(if operator { &change.operators } else { &change.others })
+                }
                 // It was too slow, or we end.
                 Ok(Err(_)) => return None,
                 Err(_) => beat(),
@@ -123,7 +128,8 @@ pub(super) fn build(
                     Err(_) => return Some((Ok(beat()), (build, false))),
                 }
             }
-            let (page, rollouts) = present::build(&build.state(), super::trace(trace.as_deref(), &build.state()));
+            let (page, rollouts) =
+                present::build(&build.state(), super::trace(trace.as_deref(), &build.state()));
             let mut html = render(&BuildHead { build: &page });
             for rollout in &rollouts {
                 html.push_str(&render(&RolloutSection { frame: &frame, build: &page, rollout }));
@@ -141,14 +147,22 @@ fn beat() -> Event {
 fn parts(rollouts: &Rollouts, operator: bool) -> Vec<(String, String)> {
     let frame = frame(operator);
     let now = Utc::now();
-    let (targets, (figures, chart), rows) = rollouts
-        .read(|model| (present::targets(model, now), present::figures(model, now), present::newest_rows(model)));
-    let mut parts = vec![("summary".to_owned(), render(&SummaryStrip { summary: &Summary::of(&targets) }))];
+    let (targets, (figures, chart), rows) = rollouts.read(|model| {
+        (present::targets(model, now), present::figures(model, now), present::newest_rows(model))
+    });
+    let mut parts =
+        vec![("summary".to_owned(), render(&SummaryStrip { summary: &Summary::of(&targets) }))];
     for target in &targets {
-        parts.push((format!("target {}", target.name), render(&TargetCard { frame: &frame, target })));
+        parts.push((
+            format!("target {}", target.name),
+            render(&TargetCard { frame: &frame, target }),
+        ));
     }
-    parts.push(("figures".to_owned(), render(&FiguresSection { figures: &figures, chart: &chart })));
-    parts.extend(rows.iter().rev().map(|row| (format!("row {}", row.key), render(&LiveRow { row }))));
+    parts
+        .push(("figures".to_owned(), render(&FiguresSection { figures: &figures, chart: &chart })));
+    parts.extend(
+        rows.iter().rev().map(|row| (format!("row {}", row.key), render(&LiveRow { row }))),
+    );
     parts
 }
 

@@ -48,11 +48,14 @@ fn target(model: &Model, name: &TargetName, standing: &Standing, now: DateTime<U
     let verdict = model.last_verdicts.get(name);
     let open = |waiting: bool| {
         let rollouts = standing.rollouts.open();
-        let wanted = rollouts.filter(move |(_, open)| (open.state == RolloutState::Accepted) == waiting);
+        let wanted =
+            rollouts.filter(move |(_, open)| (open.state == RolloutState::Accepted) == waiting);
         wanted.filter_map(|(build, _)| model.rollout(build, name))
     };
     let running = state.and_then(|state| state.running.as_deref());
-    let since = verdict.filter(|verdict| verdict.state == RolloutState::Succeeded && Some(&*verdict.image) == running);
+    let since = verdict.filter(|verdict| {
+        verdict.state == RolloutState::Succeeded && Some(&*verdict.image) == running
+    });
     Target {
         name: name.to_string(),
         namespace: state.map(|state| state.namespace.clone()).unwrap_or_default(),
@@ -103,7 +106,10 @@ fn current(build: &BuildState, rollout: &Rollout) -> Current {
         image: Image::of(&last.image),
         progress: progress(last),
         since: moment(last.started_at),
-        trouble: last.diagnosis.as_ref().map(|diagnosis| format!("{}: {}", diagnosis.cause, diagnosis.summary)),
+        trouble: last
+            .diagnosis
+            .as_ref()
+            .map(|diagnosis| format!("{}: {}", diagnosis.cause, diagnosis.summary)),
     }
 }
 
@@ -114,7 +120,8 @@ fn freezes(standing: &Standing, now: DateTime<Utc>) -> Vec<Freeze> {
         since: moment(standing.frozen_at.unwrap_or(now)),
         until: freeze.until.map(moment),
     });
-    let windows = standing.state.as_ref().map(|state| state.freeze_windows.as_slice()).unwrap_or_default();
+    let windows =
+        standing.state.as_ref().map(|state| state.freeze_windows.as_slice()).unwrap_or_default();
     let window = open_window(windows, now).map(|open| Freeze::Window {
         until: moment(open.until),
         local: open.local,
@@ -144,7 +151,8 @@ pub(super) fn history(model: &Model, query: &HistoryQuery) -> History {
     let mut last = None;
     let mut more = false;
     for (id, build) in model.newest_first(query.before) {
-        let fitting: Vec<_> = build.rollouts.values().filter(|rollout| fits(rollout, query)).collect();
+        let fitting: Vec<_> =
+            build.rollouts.values().filter(|rollout| fits(rollout, query)).collect();
         if fitting.is_empty() {
             continue;
         }
@@ -198,10 +206,14 @@ fn row(build: &BuildState, rollout: &Rollout) -> Row {
 }
 
 /// A build's page.
-pub(super) fn build(state: &BuildState, trace: Option<build::Trace>) -> (build::Build, Vec<build::Rollout>) {
+pub(super) fn build(
+    state: &BuildState,
+    trace: Option<build::Trace>,
+) -> (build::Build, Vec<build::Rollout>) {
     let posted = state.build.as_ref();
     let image = posted.map(|build| build.image.clone());
-    let image = image.or_else(|| state.rollouts.values().next().map(|rollout| rollout.last.image.clone()));
+    let image =
+        image.or_else(|| state.rollouts.values().next().map(|rollout| rollout.last.image.clone()));
     let name = reference(state);
     let forced = posted.and_then(|build| Some((build.forced.as_ref()?, build.received_at)));
     let build = build::Build {
@@ -277,12 +289,18 @@ fn diagnosis(diagnosis: &events::Diagnosis) -> build::Diagnosis {
 /// Why a build failed on a target, in one word.
 fn word(model: &Model, build: BuildId, target: &TargetName) -> String {
     let rollout = model.rollout(build, target);
-    rollout.and_then(|(_, rollout)| rollout.last.diagnosis).map(|diagnosis| diagnosis.cause).unwrap_or_default()
+    rollout
+        .and_then(|(_, rollout)| rollout.last.diagnosis)
+        .map(|diagnosis| diagnosis.cause)
+        .unwrap_or_default()
 }
 
 /// Why it ended so, or what is wrong so far, in one sentence.
 fn cause(last: &RolloutChanged) -> Option<String> {
-    let diagnosed = last.diagnosis.as_ref().map(|diagnosis| format!("{}: {}", diagnosis.cause, diagnosis.summary));
+    let diagnosed = last
+        .diagnosis
+        .as_ref()
+        .map(|diagnosis| format!("{}: {}", diagnosis.cause, diagnosis.summary));
     diagnosed.or_else(|| last.reason.clone())
 }
 

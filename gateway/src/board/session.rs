@@ -18,7 +18,8 @@ const MAX_AGE: u32 = 12 * 60 * 60;
 /// Who is signed in.
 pub(super) fn visitor(auth: &Auth, headers: &HeaderMap) -> Option<Caller> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut pairs =
+        cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let (_, value) = pairs.find(|(name, _)| *name == COOKIE)?;
     let token = URL_SAFE_NO_PAD.decode(value).ok()?;
     auth.of_token(std::str::from_utf8(&token).ok()?)
@@ -36,7 +37,9 @@ pub(super) fn end(headers: &HeaderMap) -> Option<HeaderValue> {
 
 fn cookie(headers: &HeaderMap, value: &str, max_age: u32) -> Option<HeaderValue> {
     let secure = if is_https(headers) { "; Secure" } else { "" };
-    let text = format!("{COOKIE}={value}; Path=/rollouts; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}");
+    let text = format!(
+        "{COOKIE}={value}; Path=/rollouts; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}"
+    );
     let mut value = HeaderValue::try_from(text).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -44,7 +47,9 @@ fn cookie(headers: &HeaderMap, value: &str, max_age: u32) -> Option<HeaderValue>
 
 /// Whether the browser came by TLS, which a proxy before us has ended.
 fn is_https(headers: &HeaderMap) -> bool {
-    headers.get("x-forwarded-proto").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
+    headers
+        .get("x-forwarded-proto")
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// Whether a browser says that another site made it come here, by a link.
@@ -57,7 +62,9 @@ pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
 /// # Errors
 /// Another site sent it, or nobody knows who did.
 pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
-    let refused = || Err(Problem::new(StatusCode::FORBIDDEN, "the form was not sent from this site's own page"));
+    let refused = || {
+        Err(Problem::new(StatusCode::FORBIDDEN, "the form was not sent from this site's own page"))
+    };
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = headers.get("sec-fetch-site") {
         return if site.as_bytes() == b"same-origin" { Ok(()) } else { refused() };
@@ -73,7 +80,9 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
         pairs.collect::<HeaderMap>()
     }
 
@@ -82,7 +91,14 @@ mod tests {
         for (pairs, expected) in [
             (&[("sec-fetch-site", "same-origin")][..], true),
             (&[("sec-fetch-site", "same-site")], false),
-            (&[("sec-fetch-site", "cross-site"), ("origin", "https://a.example"), ("host", "a.example")], false),
+            (
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("origin", "https://a.example"),
+                    ("host", "a.example"),
+                ],
+                false,
+            ),
             (&[("sec-fetch-site", "none")], false),
             (&[("origin", "https://a.example"), ("host", "a.example")], true),
             (&[("origin", "http://127.0.0.1:8080"), ("host", "127.0.0.1:8080")], true),

@@ -32,16 +32,24 @@ pub(super) struct DecisionView {
 }
 
 /// Answers what would be decided by what is known now.
-pub(super) async fn answer(app: &App, headers: &HeaderMap, message: Message) -> Result<Response, Problem> {
-    let standings = app.rollouts.standings().await.map_err(|error| decisions::unreadable(&error))?;
+pub(super) async fn answer(
+    app: &App,
+    headers: &HeaderMap,
+    message: Message,
+) -> Result<Response, Problem> {
+    let standings =
+        app.rollouts.standings().await.map_err(|error| decisions::unreadable(&error))?;
     let builds = match message {
         Message::One(build, _) => vec![build],
         Message::Batch(batch) => batch.into_iter().map(|(build, _)| build).collect(),
         Message::Ignored(_) => Vec::new(),
     };
-    let decide = |build: crate::formats::Build| decide(&build.received(BuildId::new(), Utc::now()), &standings);
+    let decide = |build: crate::formats::Build| {
+        decide(&build.received(BuildId::new(), Utc::now()), &standings)
+    };
     let decided: Result<Vec<_>, Problem> = builds.into_iter().map(decide).collect();
-    let dry_run = DryRun { decisions: decided?.into_iter().flatten().map(DecisionView::of).collect() };
+    let dry_run =
+        DryRun { decisions: decided?.into_iter().flatten().map(DecisionView::of).collect() };
     if text::wanted(headers) {
         return Ok(text::of_dry_run(&dry_run).into_response());
     }
@@ -49,7 +57,9 @@ pub(super) async fn answer(app: &App, headers: &HeaderMap, message: Message) -> 
 }
 
 fn decide(build: &BuildFinished, standings: &Standings) -> Result<Vec<Decision>, Problem> {
-    let told = |(name, standing): (&TargetName, &planning::Standing)| Policy::of(name, standing.state.as_ref()?);
+    let told = |(name, standing): (&TargetName, &planning::Standing)| {
+        Policy::of(name, standing.state.as_ref()?)
+    };
     let policies: Vec<_> = standings.iter().filter_map(told).collect();
     if policies.is_empty() {
         return Err(Problem::unavailable("no deployer has told of its targets yet", 5));

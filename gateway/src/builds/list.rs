@@ -63,9 +63,11 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     app.auth.authorize(&headers, &[Role::Ci, Role::Operator])?;
-    let Query(query) =
-        query.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "each of target, state, limit, cursor comes once"))?;
-    let page = app.rollouts.list(&query.filter()?).await.map_err(|error| decisions::unreadable(&error))?;
+    let Query(query) = query.map_err(|_| {
+        Problem::new(StatusCode::BAD_REQUEST, "each of target, state, limit, cursor comes once")
+    })?;
+    let page =
+        app.rollouts.list(&query.filter()?).await.map_err(|error| decisions::unreadable(&error))?;
     let builds = page.builds.iter().map(|state| BuildView::of(state)).collect();
     Ok(Json(Builds { builds, next_cursor: page.next }).into_response())
 }
@@ -78,17 +80,18 @@ impl ListQuery {
         let target = given(self.target).map(|text| text.parse::<TargetName>()).transpose();
         let target = target.map_err(|error| bad(format!("`target`: {error}")))?;
         let state = given(self.state).map(|text| {
-            Overall::ALL
-                .into_iter()
-                .find(|state| state.as_str() == text)
-                .ok_or_else(|| bad(format!("`state` is one of {}", Overall::ALL.map(Overall::as_str).join(", "))))
+            Overall::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+                bad(format!("`state` is one of {}", Overall::ALL.map(Overall::as_str).join(", ")))
+            })
         });
         let limit = given(self.limit).map(|text| {
             let limit = text.parse().ok().filter(|limit| (1..=PAGE).contains(limit));
             limit.ok_or_else(|| bad(format!("`limit` is a number from 1 to {PAGE}")))
         });
-        let before = given(self.cursor)
-            .map(|text| text.parse().map_err(|_| bad("`cursor` is the next_cursor of the page before".to_owned())));
+        let before = given(self.cursor).map(|text| {
+            text.parse()
+                .map_err(|_| bad("`cursor` is the next_cursor of the page before".to_owned()))
+        });
         Ok(Filter {
             target,
             state: state.transpose()?,
@@ -106,7 +109,10 @@ mod tests {
     fn what_is_asked_of_a_list_is_checked() {
         let filter = |query: &str| serde_urlencoded::from_str::<ListQuery>(query).unwrap().filter();
         assert_eq!(filter("").unwrap().limit, PAGE);
-        assert_eq!(filter("limit=1&state=failed&target=&cursor=").unwrap().state, Some(Overall::Failed));
+        assert_eq!(
+            filter("limit=1&state=failed&target=&cursor=").unwrap().state,
+            Some(Overall::Failed)
+        );
         for bad in ["limit=0", "limit=101", "limit=x", "state=green", "target=A", "cursor=1"] {
             assert_eq!(filter(bad).unwrap_err().status(), 400, "{bad}");
         }

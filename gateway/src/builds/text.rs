@@ -11,7 +11,8 @@ use crate::rollouts::{BuildState, Rollout};
 
 /// Whether a client asks for lines rather than JSON.
 pub(super) fn wanted(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept =
+        headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let first = accept.split([',', ';']).next().unwrap_or_default().trim();
     first.eq_ignore_ascii_case("text/plain")
 }
@@ -50,13 +51,19 @@ fn of_rollout(text: &mut String, rollout: &Rollout, now: DateTime<Utc>) {
     } else {
         let ready = last.progress.filter(|_| last.state != RolloutState::Accepted);
         let ready = ready.map_or_else(String::new, |counts| {
-            format!(", {}/{} updated, {}/{} ready", counts.updated, counts.desired, counts.ready, counts.desired)
+            format!(
+                ", {}/{} updated, {}/{} ready",
+                counts.updated, counts.desired, counts.ready, counts.desired
+            )
         });
-        let detail = last.detail.as_deref().map_or_else(String::new, |detail| format!(": {detail}"));
+        let detail =
+            last.detail.as_deref().map_or_else(String::new, |detail| format!(": {detail}"));
         writeln!(text, "{target}: {}{ready}, {} s{detail}", last.state, took(now))
     };
     if last.state.is_terminal() {
-        last.diagnosis.iter().for_each(|diagnosis| of_diagnosis(text, diagnosis, last.reason.as_deref()));
+        last.diagnosis
+            .iter()
+            .for_each(|diagnosis| of_diagnosis(text, diagnosis, last.reason.as_deref()));
         let back = last.rollback.as_ref();
         if let Some(diagnosis) = back.and_then(|back| back.diagnosis.as_ref()) {
             let _ = writeln!(text, "  the way back failed too:");
@@ -109,18 +116,31 @@ mod tests {
 
     fn change(step: u32, state: RolloutState) -> RolloutChanged {
         let id = BuildId("01980000-0000-7000-8000-000000000001".parse().unwrap());
-        let first = RolloutChanged::first(id, Some("portfolio".parse().unwrap()), state, "a/b:v1-abcd".into(), at(0));
+        let first = RolloutChanged::first(
+            id,
+            Some("portfolio".parse().unwrap()),
+            state,
+            "a/b:v1-abcd".into(),
+            at(0),
+        );
         RolloutChanged { step, planned: Some(1), at: at(i64::from(step)), ..first }
     }
 
     /// Scripts rely on the first line, and read the others as they are.
     #[test]
     fn the_first_line_is_the_state_and_the_others_say_why() {
-        let waits = RolloutChanged { detail: Some("waits for its turn".into()), ..change(0, RolloutState::Accepted) };
+        let waits = RolloutChanged {
+            detail: Some("waits for its turn".into()),
+            ..change(0, RolloutState::Accepted)
+        };
         assert_eq!(text(&[waits]), "pending\nportfolio: accepted, 12 s: waits for its turn\n");
         let counts = Progress { desired: 5, updated: 3, ready: 4, available: 4 };
-        let runs = RolloutChanged { progress: Some(counts), ..change(1, RolloutState::Progressing) };
-        assert_eq!(text(&[runs]), "running\nportfolio: progressing, 3/5 updated, 4/5 ready, 12 s\n");
+        let runs =
+            RolloutChanged { progress: Some(counts), ..change(1, RolloutState::Progressing) };
+        assert_eq!(
+            text(&[runs]),
+            "running\nportfolio: progressing, 3/5 updated, 4/5 ready, 12 s\n"
+        );
         let pod = PodDiagnosis {
             pod: "p".into(),
             container: "app".into(),
@@ -130,8 +150,12 @@ mod tests {
             restarts: 2,
             log_tail: vec!["panic".into()],
         };
-        let diagnosis =
-            Diagnosis { cause: "Crash".into(), summary: "it crashes".into(), pods: vec![pod], events: vec![] };
+        let diagnosis = Diagnosis {
+            cause: "Crash".into(),
+            summary: "it crashes".into(),
+            pods: vec![pod],
+            events: vec![],
+        };
         let failed = RolloutChanged {
             reason: Some("it crashes; there is no image to go back to".into()),
             diagnosis: Some(diagnosis),

@@ -40,7 +40,8 @@ pub(super) enum Sender {
 /// What it says.
 pub(super) fn read(event: &Value, jobs: &Jobs, sender: Sender) -> Result<Said, Problem> {
     let context = &event["context"];
-    let version = context["specversion"].as_str().or_else(|| context["version"].as_str()).unwrap_or_default();
+    let version =
+        context["specversion"].as_str().or_else(|| context["version"].as_str()).unwrap_or_default();
     let parts: Vec<_> = version.split('.').collect();
     let known = matches!(parts[..], ["0", "1" | "2" | "3" | "4" | "5", patch] if patch.parse::<u8>().is_ok());
     if !known {
@@ -49,7 +50,10 @@ pub(super) fn read(event: &Value, jobs: &Jobs, sender: Sender) -> Result<Said, P
     required(event)?;
     let r#type = context["type"].as_str().unwrap_or_default();
     let Some(rest) = r#type.strip_prefix(PREFIX) else {
-        return Err(wrong("/context/type", format!("not a type of CDEvents, which begin with {PREFIX}")));
+        return Err(wrong(
+            "/context/type",
+            format!("not a type of CDEvents, which begin with {PREFIX}"),
+        ));
     };
     let what: Vec<_> = rest.split('.').take(2).collect();
     if !matches!(what[..], ["artifact", "published"] | ["pipelinerun", "finished"]) {
@@ -60,7 +64,8 @@ pub(super) fn read(event: &Value, jobs: &Jobs, sender: Sender) -> Result<Said, P
         cdevents_sdk::CDEvent::deserialize(event)
             .map_err(|error| wrong("", format!("not a CDEvent of its version: {error}")))?;
     }
-    let build = if what[0] == "artifact" { published(event)? } else { finished(event, jobs, sender)? };
+    let build =
+        if what[0] == "artifact" { published(event)? } else { finished(event, jobs, sender)? };
     // The pointers of our own form would lead nowhere in this one.
     native::parse(build).map(Said::Build).map_err(|problem| problem.within("/subject"))
 }
@@ -72,7 +77,9 @@ fn unknown(version: &str) -> Problem {
 
 /// What all versions require.
 fn required(event: &Value) -> Result<(), Problem> {
-    for pointer in ["/context/id", "/context/source", "/context/type", "/context/timestamp", "/subject/id"] {
+    for pointer in
+        ["/context/id", "/context/source", "/context/type", "/context/timestamp", "/subject/id"]
+    {
         if event.pointer(pointer).and_then(Value::as_str).is_none_or(str::is_empty) {
             return Err(wrong(pointer, "required"));
         }
@@ -87,10 +94,15 @@ fn required(event: &Value) -> Result<(), Problem> {
 fn published(event: &Value) -> Result<Value, Problem> {
     let at = "/subject/id";
     let text = event.pointer(at).and_then(Value::as_str).unwrap_or_default();
-    let purl = PackageUrl::from_str(text)
-        .map_err(|_| wrong(at, "not a package URL such as pkg:oci/app@sha256%3A…?repository_url=…&tag=v42-abc1234"))?;
-    let qualifier =
-        |name: &str| purl.qualifiers().get(name).map(AsRef::as_ref).map(|text: &str| text.trim_end_matches('/'));
+    let purl = PackageUrl::from_str(text).map_err(|_| {
+        wrong(
+            at,
+            "not a package URL such as pkg:oci/app@sha256%3A…?repository_url=…&tag=v42-abc1234",
+        )
+    })?;
+    let qualifier = |name: &str| {
+        purl.qualifiers().get(name).map(AsRef::as_ref).map(|text: &str| text.trim_end_matches('/'))
+    };
     let version = purl.version().unwrap_or_default();
     let (digest, tag) = match version.strip_prefix("sha256:") {
         Some(_) => (Some(version), qualifier("tag")),
@@ -104,10 +116,16 @@ fn published(event: &Value) -> Result<Value, Problem> {
             let parts = [registry, purl.namespace(), Some(purl.name())];
             parts.into_iter().flatten().collect::<Vec<_>>().join("/")
         }
-        _ => return Err(wrong(at, "the package URL is neither pkg:oci nor pkg:docker: it is no image")),
+        _ => {
+            return Err(wrong(
+                at,
+                "the package URL is neither pkg:oci nor pkg:docker: it is no image",
+            ));
+        }
     };
     let repository = repository.trim_start_matches("https://").trim_start_matches("http://");
-    let tag = tag.ok_or_else(|| wrong(at, "the package URL names no tag, which tells the build"))?;
+    let tag =
+        tag.ok_or_else(|| wrong(at, "the package URL names no tag, which tells the build"))?;
     let (number, commit) = match tag.parse::<events::BuildTag>() {
         Ok(tag) => (tag.number, tag.commit),
         Err(error) => return Err(wrong(at, error.to_string())),
@@ -131,13 +149,16 @@ fn finished(event: &Value, jobs: &Jobs, sender: Sender) -> Result<Value, Problem
     let custom = Custom::of(event);
     let id = event["subject"]["id"].as_str().unwrap_or_default();
     let number = custom.build["number"].as_u64().or_else(|| trailing_number(id));
-    let number = number.ok_or_else(|| wrong("/subject/id", "does not end in the build's number"))?;
+    let number =
+        number.ok_or_else(|| wrong("/subject/id", "does not end in the build's number"))?;
     // Of jobs in folders, Jenkins' path is exact, and the pipeline's name is one for people.
     let name = match content["pipelineName"].as_str() {
         Some(name) if !custom.path.contains("job/") && !name.is_empty() => name.to_owned(),
         _ => job(custom.path),
     };
-    let known_job = name.parse().map_err(|error: events::InvalidName| wrong("/context/source", error.to_string()))?;
+    let known_job = name
+        .parse()
+        .map_err(|error: events::InvalidName| wrong("/context/source", error.to_string()))?;
     let told = custom.build["status"].as_str().and_then(BuildStatus::parse);
     let status = told.map_or_else(|| outcome(content["outcome"].as_str()), Ok)?;
     let sure = told.is_some() || sender != Sender::JenkinsPlugin || status != BuildStatus::Success;
@@ -150,8 +171,12 @@ fn finished(event: &Value, jobs: &Jobs, sender: Sender) -> Result<Value, Problem
             ),
         ));
     }
-    let values =
-        Values { number, commit: custom.commit, branch: custom.branch, parameters: &custom.build["parameters"] };
+    let values = Values {
+        number,
+        commit: custom.commit,
+        branch: custom.branch,
+        parameters: &custom.build["parameters"],
+    };
     let image = jobs.image(&known_job, values).map_err(|why| wrong("/subject", why))?;
     let url = custom.url.or_else(|| content["uri"].as_str()).or_else(|| content["url"].as_str());
     Ok(json!({
@@ -180,8 +205,17 @@ impl<'a> Custom<'a> {
         let custom = &event["customData"];
         let build = &custom["build"];
         let text = |name: &str| build["scmState"][name].as_str().or_else(|| build[name].as_str());
-        let path = custom["url"].as_str().or_else(|| event["context"]["source"].as_str()).unwrap_or_default();
-        Self { build, path, commit: text("commit"), branch: text("branch"), url: build["fullUrl"].as_str() }
+        let path = custom["url"]
+            .as_str()
+            .or_else(|| event["context"]["source"].as_str())
+            .unwrap_or_default();
+        Self {
+            build,
+            path,
+            commit: text("commit"),
+            branch: text("branch"),
+            url: build["fullUrl"].as_str(),
+        }
     }
 }
 

@@ -37,7 +37,8 @@ pub(super) fn is_one(headers: &HeaderMap) -> bool {
 pub(super) fn read(headers: &HeaderMap, body: &[u8], jobs: &Jobs) -> Result<Message, Problem> {
     match media_type(headers).as_str() {
         STRUCTURED => {
-            let event = structured(serde_json::from_slice(body).map_err(|error| not_json(&error))?, "")?;
+            let event =
+                structured(serde_json::from_slice(body).map_err(|error| not_json(&error))?, "")?;
             Ok(one(said(&event.r#type, event.data, "/data", jobs)?, Some(event.id)))
         }
         BATCH => batch(body, jobs),
@@ -52,7 +53,10 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8], jobs: &Jobs) -> Result<Mess
 fn batch(body: &[u8], jobs: &Jobs) -> Result<Message, Problem> {
     let events: Vec<Value> = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     if events.is_empty() || events.len() > MAX_BATCH {
-        return Err(wrong("", format!("a batch has 1 to {MAX_BATCH} events, this one has {}", events.len())));
+        return Err(wrong(
+            "",
+            format!("a batch has 1 to {MAX_BATCH} events, this one has {}", events.len()),
+        ));
     }
     let mut builds: Vec<(Build, EventId)> = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
@@ -74,8 +78,8 @@ fn batch(body: &[u8], jobs: &Jobs) -> Result<Message, Problem> {
 }
 
 fn structured(value: Value, at: &str) -> Result<Enveloped, Problem> {
-    let event: Event =
-        serde_json::from_value(value).map_err(|error| wrong(at, format!("not a CloudEvent 1.0: {error}")))?;
+    let event: Event = serde_json::from_value(value)
+        .map_err(|error| wrong(at, format!("not a CloudEvent 1.0: {error}")))?;
     let data = match event.data() {
         None => None,
         Some(Data::Json(value)) => Some(value.clone()),
@@ -97,7 +101,8 @@ fn structured(value: Value, at: &str) -> Result<Enveloped, Problem> {
 
 /// The data of an event that are JSON by themselves.
 fn inner(bytes: &[u8], at: &str) -> Result<Value, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| wrong(format!("{at}/data"), format!("not JSON: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| wrong(format!("{at}/data"), format!("not JSON: {error}")))
 }
 
 /// Attributes in headers, the data in the body (CloudEvents HTTP Protocol Binding 1.0.2, section 3.1).
@@ -108,7 +113,9 @@ fn binary(headers: &HeaderMap, body: &[u8]) -> Result<Enveloped, Problem> {
         let text = percent_encoding::percent_decode(value).decode_utf8_lossy().into_owned();
         (!text.is_empty()).then_some(text)
     };
-    let required = |name: &'static str| text(name).ok_or_else(|| unreadable(format!("the header {name} is required")));
+    let required = |name: &'static str| {
+        text(name).ok_or_else(|| unreadable(format!("the header {name} is required")))
+    };
     if required("ce-specversion")? != "1.0" {
         return Err(unreadable("the header ce-specversion is not 1.0".to_owned()));
     }
@@ -129,7 +136,8 @@ fn said(r#type: &str, data: Option<Value>, at: &str, jobs: &Jobs) -> Result<Said
         return native::parse(required(data)?).map(Said::Build).map_err(|problem| problem.at(at));
     }
     if r#type.starts_with(cdevents::PREFIX) {
-        return cdevents::read(&required(data)?, jobs, Sender::Any).map_err(|problem| problem.at(at));
+        return cdevents::read(&required(data)?, jobs, Sender::Any)
+            .map_err(|problem| problem.at(at));
     }
     // jenkinsci/cloudevents-plugin: its events of jobs have no body, and name no build.
     if r#type.starts_with("org.jenkinsci.") {
@@ -143,7 +151,8 @@ fn said(r#type: &str, data: Option<Value>, at: &str, jobs: &Jobs) -> Result<Said
 }
 
 fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 

@@ -20,14 +20,16 @@ pub(super) fn is_one(body: &[u8]) -> bool {
 pub(super) fn read(body: &[u8]) -> Result<(Value, EventId), Problem> {
     let bad = |what: &str| unreadable(format!("not a CloudEvent as Java writes it: {what}"));
     let text = std::str::from_utf8(body).map_err(|_| bad("it is not UTF-8"))?;
-    let rest = text.trim_start().strip_prefix(BEGIN).ok_or_else(|| bad("it does not begin with an id"))?;
+    let rest =
+        text.trim_start().strip_prefix(BEGIN).ok_or_else(|| bad("it does not begin with an id"))?;
     let (id, rest) = rest.split_once(SOURCE).ok_or_else(|| bad("it has no source"))?;
     let (source, rest) = rest.split_once(TYPE).ok_or_else(|| bad("it has no type"))?;
     let (_, rest) = rest.split_once(DATA).ok_or_else(|| bad("it has no data"))?;
     let (numbers, _) = rest.split_once(']').ok_or_else(|| bad("its data do not end"))?;
     let bytes: Option<Vec<u8>> = numbers.split(',').map(byte).collect();
     let bytes = bytes.ok_or_else(|| bad("its data are not numbers from -128 to 127"))?;
-    let event = serde_json::from_slice(&bytes).map_err(|error| bad(&format!("its data are not JSON: {error}")))?;
+    let event = serde_json::from_slice(&bytes)
+        .map_err(|error| bad(&format!("its data are not JSON: {error}")))?;
     Ok((event, EventId { source: source.to_owned(), id: id.to_owned() }))
 }
 

@@ -50,7 +50,8 @@ pub(super) struct Values<'a> {
 impl Jobs {
     /// Reads `JOBS_FILE`. The error names the file and what is wrong in it.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let text = fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         Self::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
@@ -72,7 +73,10 @@ impl Jobs {
             }
             if rest.contains(['{', '}']) {
                 let known = format!("{}, {PARAMETER}NAME}}", PLACEHOLDERS.join(", "));
-                return Err(format!("job {}: the image has an unknown placeholder; known are {known}", job.name));
+                return Err(format!(
+                    "job {}: the image has an unknown placeholder; known are {known}",
+                    job.name
+                ));
             }
         }
         Ok(Self(file.jobs))
@@ -84,23 +88,32 @@ impl Jobs {
     /// In words: the job is not in the file, or the event does not say what its image is made of.
     pub(super) fn image(&self, job: &JobName, values: Values<'_>) -> Result<String, String> {
         let Some(known) = self.0.iter().find(|known| known.name == *job) else {
-            return Err(format!("the event names no image, and JOBS_FILE has none for the job {job}"));
+            return Err(format!(
+                "the event names no image, and JOBS_FILE has none for the job {job}"
+            ));
         };
-        let missing = |what: &str| format!("the event names no {what}, which the image of the job {job} is made of");
+        let missing = |what: &str| {
+            format!("the event names no {what}, which the image of the job {job} is made of")
+        };
         let mut image = known.image.replace("{number}", &values.number.to_string());
         if image.contains("{commit") {
-            let commit = values.commit.filter(|commit| is_plain(commit)).ok_or_else(|| missing("commit"))?;
+            let commit =
+                values.commit.filter(|commit| is_plain(commit)).ok_or_else(|| missing("commit"))?;
             let short = commit.get(..SHORT).unwrap_or(commit);
             image = image.replace("{commit_short}", short).replace("{commit}", commit);
         }
         if image.contains("{branch}") {
-            let branch = values.branch.filter(|branch| is_plain(branch)).ok_or_else(|| missing("branch"))?;
+            let branch =
+                values.branch.filter(|branch| is_plain(branch)).ok_or_else(|| missing("branch"))?;
             image = image.replace("{branch}", branch);
         }
         while let Some((placeholder, name)) = parameter(&image) {
             let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
-            let value = values.parameters[&name].as_str().filter(|value| !value.is_empty() && value.bytes().all(fits));
-            image = image.replace(&placeholder, value.ok_or_else(|| missing(&format!("parameter {name}")))?);
+            let value = values.parameters[&name]
+                .as_str()
+                .filter(|value| !value.is_empty() && value.bytes().all(fits));
+            image = image
+                .replace(&placeholder, value.ok_or_else(|| missing(&format!("parameter {name}")))?);
         }
         Ok(image)
     }
@@ -143,12 +156,18 @@ jobs:
         let jobs = Jobs::parse(GIVEN).unwrap();
         let parameters = json!({"TAG": "v42-abc1", "BAD": "a b", "NUMBER": 1});
         let image = |job: &str, commit, branch| {
-            jobs.image(&job.parse().unwrap(), Values { number: 42, commit, branch, parameters: &parameters })
+            jobs.image(
+                &job.parse().unwrap(),
+                Values { number: 42, commit, branch, parameters: &parameters },
+            )
         };
         let expected = "docker.io/mastereflex123/portfolio:v42-abc1234";
         assert_eq!(image("portfolio", Some("abc1234def"), None).as_deref(), Ok(expected));
         assert_eq!(image("portfolio", Some("abc1234"), None).as_deref(), Ok(expected));
-        assert_eq!(image("folder/other", Some("abc1"), Some("main")).as_deref(), Ok("x/main:v42-abc1"));
+        assert_eq!(
+            image("folder/other", Some("abc1"), Some("main")).as_deref(),
+            Ok("x/main:v42-abc1")
+        );
         assert_eq!(image("by-parameter", None, None).as_deref(), Ok("x/y:v42-abc1"));
         assert!(jobs.accepts_unstable(&"by-parameter".parse().unwrap()));
         assert!(!jobs.accepts_unstable(&"portfolio".parse().unwrap()));
@@ -171,8 +190,14 @@ jobs:
             ("jobs: [", "line"),
             ("jobs:\n  - { job: a }", "image"),
             ("jobs:\n  - { job: a, image: b, colour: red }", "colour"),
-            ("jobs:\n  - { job: a, image: \"b:{tag}\" }", "job a: the image has an unknown placeholder"),
-            ("jobs:\n  - { job: a, image: b }\n  - { job: a, image: c }", "the job a is there twice"),
+            (
+                "jobs:\n  - { job: a, image: \"b:{tag}\" }",
+                "job a: the image has an unknown placeholder",
+            ),
+            (
+                "jobs:\n  - { job: a, image: b }\n  - { job: a, image: c }",
+                "the job a is there twice",
+            ),
         ] {
             let error = Jobs::parse(text).unwrap_err();
             assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");

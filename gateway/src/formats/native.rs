@@ -26,7 +26,9 @@ pub(crate) fn parse(body: Value) -> Result<Build, Problem> {
         status
     });
     let image = fields.text("image").and_then(|text| image(&mut fields, text));
-    let digest = fields.optional_text("digest").and_then(|text| checked(&mut fields, "digest", text.parse::<Digest>()));
+    let digest = fields
+        .optional_text("digest")
+        .and_then(|text| checked(&mut fields, "digest", text.parse::<Digest>()));
     if let (Some((_, reference)), Some(digest)) = (&image, &digest)
         && reference.digest().is_some_and(|pinned| pinned != digest)
     {
@@ -35,13 +37,18 @@ pub(crate) fn parse(body: Value) -> Result<Build, Problem> {
     let [commit, branch, url] = ["commit", "branch", "url"].map(|name| line(&mut fields, name));
     fields.finish()?;
     // All are there, or `finish` has told why not.
-    let (Some(job), Some(number), Some(status), Some((image, _))) = (job, number, status, image) else {
+    let (Some(job), Some(number), Some(status), Some((image, _))) = (job, number, status, image)
+    else {
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "some fields are missing"));
     };
     Ok(Build { job, number, status, image, digest, commit, branch, url })
 }
 
-fn checked<T, E: std::fmt::Display>(fields: &mut Fields, name: &str, result: Result<T, E>) -> Option<T> {
+fn checked<T, E: std::fmt::Display>(
+    fields: &mut Fields,
+    name: &str,
+    result: Result<T, E>,
+) -> Option<T> {
     result.map_err(|error| fields.reject(name, error.to_string())).ok()
 }
 
@@ -75,7 +82,9 @@ mod tests {
     fn errors(body: Value) -> Vec<String> {
         match parse(body) {
             Ok(_) => Vec::new(),
-            Err(problem) => problem.errors().iter().map(|e| format!("{} {}", e.pointer, e.detail)).collect(),
+            Err(problem) => {
+                problem.errors().iter().map(|e| format!("{} {}", e.pointer, e.detail)).collect()
+            }
         }
     }
 
@@ -118,16 +127,21 @@ mod tests {
             ("url", json!("x".repeat(1_001)), "/url longer than"),
         ] {
             let found = with(field, value.clone());
-            assert!(found.len() == 1 && found[0].starts_with(expected), "{field}: {value} {found:?}");
+            assert!(
+                found.len() == 1 && found[0].starts_with(expected),
+                "{field}: {value} {found:?}"
+            );
         }
-        assert_eq!(errors(json!({})), ["/job required", "/number required", "/status required", "/image required"]);
+        assert_eq!(
+            errors(json!({})),
+            ["/job required", "/number required", "/status required", "/image required"]
+        );
     }
 
     #[test]
     fn two_digests_have_to_agree() {
         let (a, b) = (format!("sha256:{}", "0a".repeat(32)), format!("sha256:{}", "0b".repeat(32)));
-        let body =
-            json!({"job": "p", "number": 1, "status": "success", "image": format!("a/b:v1-abcd@{a}"), "digest": b});
+        let body = json!({"job": "p", "number": 1, "status": "success", "image": format!("a/b:v1-abcd@{a}"), "digest": b});
         assert_eq!(errors(body), ["/digest not the digest that the image names"]);
     }
 }

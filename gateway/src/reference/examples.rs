@@ -29,7 +29,8 @@ pub(super) fn add(item: &mut PathItem) {
     let Some(RefOr::T(body)) = body else { return };
     for (content_type, name, text) in EXAMPLES {
         let value: Option<Value> = serde_json::from_str(text).ok();
-        if let (Some(RefOr::T(content)), Some(value)) = (body.content.get_mut(content_type), value) {
+        if let (Some(RefOr::T(content)), Some(value)) = (body.content.get_mut(content_type), value)
+        {
             let example = ExampleBuilder::new().summary(name).value(Some(value)).build();
             content.examples.insert(name.to_owned(), RefOr::T(example));
         }

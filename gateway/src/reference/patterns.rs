@@ -133,11 +133,15 @@ mod tests {
         let regex = Regex::new(pattern).unwrap();
         let inner = pattern.trim_start_matches('^').trim_end_matches('$');
         let made = string_regex(inner).unwrap();
-        let bent = (string_regex(inner).unwrap(), any::<prop::sample::Index>(), any::<Option<char>>());
+        let bent =
+            (string_regex(inner).unwrap(), any::<prop::sample::Index>(), any::<Option<char>>());
         let mut runner = TestRunner::default();
         runner
             .run(&made, |text| {
-                prop_assert!(text.chars().count() > 200 || taken(&text), "{name} {text:?} fits, and is not taken");
+                prop_assert!(
+                    text.chars().count() > 200 || taken(&text),
+                    "{name} {text:?} fits, and is not taken"
+                );
                 Ok(())
             })
             .unwrap();
@@ -160,9 +164,13 @@ mod tests {
     }
 
     fn build(field: &str, text: &str) -> bool {
-        let mut body = json!({"job": "p", "number": 1, "status": "success", "image": "a/b:v1-abcd"});
+        let mut body =
+            json!({"job": "p", "number": 1, "status": "success", "image": "a/b:v1-abcd"});
         body[field] = text.into();
-        let headers = HeaderMap::from_iter([("content-type".parse().unwrap(), "application/json".parse().unwrap())]);
+        let headers = HeaderMap::from_iter([(
+            "content-type".parse().unwrap(),
+            "application/json".parse().unwrap(),
+        )]);
         formats::read(&headers, body.to_string().as_bytes(), &Jobs::default()).is_ok()
     }
 
@@ -194,7 +202,8 @@ mod tests {
         let document: Value = serde_json::from_slice(&super::super::DOCUMENT).unwrap();
         let target = document["components"]["schemas"]["TargetName"]["pattern"].as_str().unwrap();
         agree("target", target, |text| TargetName::from_str(text).is_ok());
-        let parameters = document["paths"]["/api/builds/{id}"]["get"]["parameters"].as_array().unwrap();
+        let parameters =
+            document["paths"]["/api/builds/{id}"]["get"]["parameters"].as_array().unwrap();
         let wait = parameters.iter().find(|parameter| parameter["name"] == "wait").unwrap();
         let wait = wait["schema"]["pattern"].as_str().unwrap();
         agree("wait", wait, |text| crate::builds::wait(text).is_ok());

@@ -260,7 +260,11 @@ fn closed(required: &[&str]) -> ObjectBuilder {
 }
 
 fn text(pattern: &str, max: usize) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).min_length(Some(1)).max_length(Some(max))
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(pattern))
+        .min_length(Some(1))
+        .max_length(Some(max))
 }
 
 fn any_text() -> ObjectBuilder {
@@ -275,15 +279,20 @@ fn optional(pattern: &str, max: Option<usize>) -> ObjectBuilder {
 }
 
 fn reason() -> ObjectBuilder {
-    text(patterns::LINE, decisions::MAX_REASON).description(Some("For whoever reads it later, in one line"))
+    text(patterns::LINE, decisions::MAX_REASON)
+        .description(Some("For whoever reads it later, in one line"))
 }
 
 fn time() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
 fn one_of(values: &[&str]) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(values.iter().map(|value| json!(value))))
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(values.iter().map(|value| json!(value))))
 }
 
 /// Jenkins writes them in capitals.
@@ -315,7 +324,12 @@ fn envelope(r#type: ObjectBuilder, data: &str) -> ObjectBuilder {
         // Attributes of extensions.
         .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::Object(
             ObjectBuilder::new()
-                .schema_type(SchemaType::Array(vec![Type::String, Type::Boolean, Type::Integer, Type::Null]))
+                .schema_type(SchemaType::Array(vec![
+                    Type::String,
+                    Type::Boolean,
+                    Type::Integer,
+                    Type::Null,
+                ]))
                 .minimum(Some(i64::MIN))
                 .maximum(Some(i64::MAX))
                 .build(),

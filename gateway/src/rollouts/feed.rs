@@ -50,7 +50,8 @@ impl Kept {
     fn push(&mut self, told: Told) {
         self.changes.push_back(told);
         if self.changes.len() > KEPT {
-            self.forgotten = self.changes.pop_front().map_or(self.forgotten, |(sequence, _)| sequence);
+            self.forgotten =
+                self.changes.pop_front().map_or(self.forgotten, |(sequence, _)| sequence);
         }
     }
 
@@ -137,8 +138,11 @@ impl Subscription {
     /// Reads a page of what is not kept any more.
     async fn read(&mut self) -> Result<(), Unknown> {
         let forgotten = self.feed.kept().forgotten;
-        let page = self.feed.bus.read_after::<RolloutChanged>(self.place, PAGE).await.map_err(Unknown)?;
-        let json = |change: &RolloutChanged| serde_json::to_string(&ChangeView::of(change)).unwrap_or_default().into();
+        let page =
+            self.feed.bus.read_after::<RolloutChanged>(self.place, PAGE).await.map_err(Unknown)?;
+        let json = |change: &RolloutChanged| {
+            serde_json::to_string(&ChangeView::of(change)).unwrap_or_default().into()
+        };
         self.next = page.iter().map(|(sequence, change)| (*sequence, json(change))).collect();
         if self.next.is_empty() {
             // It is gone from the bus as well.
@@ -154,7 +158,9 @@ mod tests {
 
     fn told(kept: &Kept, place: u64) -> Option<Vec<u64>> {
         match kept.behind(place) {
-            Behind::Changes(changes) => Some(changes.into_iter().map(|(sequence, _)| sequence).collect()),
+            Behind::Changes(changes) => {
+                Some(changes.into_iter().map(|(sequence, _)| sequence).collect())
+            }
             Behind::Forgotten => None,
         }
     }

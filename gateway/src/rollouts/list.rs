@@ -58,9 +58,14 @@ mod tests {
     #[test]
     fn pages_follow_each_other_without_a_gap() {
         let mut model = Model::default();
-        let ids: Vec<_> = (0..5_u128).map(|number| BuildId(uuid::Uuid::from_u128(number))).collect();
+        let ids: Vec<_> =
+            (0..5_u128).map(|number| BuildId(uuid::Uuid::from_u128(number))).collect();
         for (index, id) in ids.iter().enumerate() {
-            let (target, state) = if index == 2 { ("b", RolloutState::Failed) } else { ("a", RolloutState::Succeeded) };
+            let (target, state) = if index == 2 {
+                ("b", RolloutState::Failed)
+            } else {
+                ("a", RolloutState::Succeeded)
+            };
             let change = RolloutChanged::first(
                 *id,
                 Some(target.parse().unwrap()),
@@ -71,7 +76,8 @@ mod tests {
             model.change(RolloutChanged { planned: Some(1), ..change });
         }
         let list = |target: Option<&str>, state, before, limit| {
-            let filter = Filter { target: target.map(|name| name.parse().unwrap()), state, before, limit };
+            let filter =
+                Filter { target: target.map(|name| name.parse().unwrap()), state, before, limit };
             let page = model.list(&filter);
             (page.builds.iter().map(|build| build.id().unwrap()).collect::<Vec<_>>(), page.next)
         };

@@ -48,7 +48,16 @@ pub(crate) struct Transition {
 
 /// How a build as a whole stands; of the terminal ones, a worse one is greater.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[schema(as = BuildState)]
@@ -63,8 +72,14 @@ pub(crate) enum Overall {
 
 impl Overall {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Pending, Self::Running, Self::Succeeded, Self::Superseded, Self::Rejected, Self::Failed];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Pending,
+        Self::Running,
+        Self::Succeeded,
+        Self::Superseded,
+        Self::Rejected,
+        Self::Failed,
+    ];
 
     /// The word on the wire.
     pub(crate) fn as_str(self) -> &'static str {
@@ -100,7 +115,10 @@ impl Model {
     }
 
     /// The builds that are kept, the newest first.
-    pub(crate) fn newest_first(&self, before: Option<BuildId>) -> impl Iterator<Item = (BuildId, Arc<BuildState>)> {
+    pub(crate) fn newest_first(
+        &self,
+        before: Option<BuildId>,
+    ) -> impl Iterator<Item = (BuildId, Arc<BuildState>)> {
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
         let builds = self.builds.range((Bound::Unbounded, end)).rev();
         builds.map(|(id, state)| (*id, state.borrow().clone()))
@@ -112,7 +130,11 @@ impl Model {
     }
 
     /// A build and its rollout on a target, if they are kept.
-    pub(crate) fn rollout(&self, id: BuildId, target: &TargetName) -> Option<(Arc<BuildState>, Rollout)> {
+    pub(crate) fn rollout(
+        &self,
+        id: BuildId,
+        target: &TargetName,
+    ) -> Option<(Arc<BuildState>, Rollout)> {
         let build = self.find(id)?;
         let rollout = build.rollouts.get(&Some(target.clone()))?.clone();
         Some((build, rollout))
@@ -127,10 +149,14 @@ impl Model {
     /// The newest build whose rollout of an image succeeded.
     pub(crate) fn build_of(&self, image: &str) -> Option<BuildFinished> {
         let succeeded = |state: &BuildState| {
-            let last = |rollout: &Rollout| rollout.last.image == image && rollout.last.state == RolloutState::Succeeded;
+            let last = |rollout: &Rollout| {
+                rollout.last.image == image && rollout.last.state == RolloutState::Succeeded
+            };
             state.rollouts.values().any(last)
         };
-        self.newest_first(None).find(|(_, state)| succeeded(state)).and_then(|(_, state)| state.build.clone())
+        self.newest_first(None)
+            .find(|(_, state)| succeeded(state))
+            .and_then(|(_, state)| state.build.clone())
     }
 
     fn update(&mut self, id: BuildId, change: impl FnOnce(&mut BuildState)) {
@@ -149,11 +175,13 @@ impl BuildState {
             self.build.get_or_insert(build);
         }
         self.planned = change.planned.take().or(self.planned);
-        let transition = Transition { state: change.state, at: change.at, detail: change.detail.clone() };
+        let transition =
+            Transition { state: change.state, at: change.at, detail: change.detail.clone() };
         match self.rollouts.get_mut(&change.target) {
             None => {
                 let target = change.target.clone();
-                self.rollouts.insert(target, Rollout { last: change, transitions: vec![transition] });
+                self.rollouts
+                    .insert(target, Rollout { last: change, transitions: vec![transition] });
             }
             // Delivered twice, or nothing comes after a verdict.
             Some(known) if change.step <= known.last.step || known.last.state.is_terminal() => {}
@@ -209,7 +237,13 @@ mod tests {
 
     fn change(target: Option<&str>, step: u32, state: RolloutState) -> RolloutChanged {
         let target = target.map(|name| name.parse().unwrap());
-        let first = RolloutChanged::first(id(), target, state, "a/b:v1-abcd".to_owned(), DateTime::UNIX_EPOCH);
+        let first = RolloutChanged::first(
+            id(),
+            target,
+            state,
+            "a/b:v1-abcd".to_owned(),
+            DateTime::UNIX_EPOCH,
+        );
         RolloutChanged { step, at: DateTime::from_timestamp(i64::from(step), 0).unwrap(), ..first }
     }
 
@@ -233,7 +267,11 @@ mod tests {
         for (changes, overall, terminal) in [
             (vec![], Overall::Pending, false),
             (vec![planned(1, change(a, 0, S::Accepted))], Overall::Pending, false),
-            (vec![planned(1, change(a, 0, S::Accepted)), change(a, 1, S::Patching)], Overall::Running, false),
+            (
+                vec![planned(1, change(a, 0, S::Accepted)), change(a, 1, S::Patching)],
+                Overall::Running,
+                false,
+            ),
             (vec![planned(1, change(None, 0, S::Rejected))], Overall::Rejected, true),
             // The planner has told of one target of two: nothing is over yet.
             (vec![planned(2, change(a, 0, S::Rejected))], Overall::Running, false),
@@ -242,8 +280,16 @@ mod tests {
                 Overall::Rejected,
                 true,
             ),
-            (vec![planned(2, change(a, 0, S::Failed)), planned(2, change(b, 0, S::Succeeded))], Overall::Failed, true),
-            (vec![planned(2, change(a, 0, S::Failed)), planned(2, change(b, 0, S::Accepted))], Overall::Running, false),
+            (
+                vec![planned(2, change(a, 0, S::Failed)), planned(2, change(b, 0, S::Succeeded))],
+                Overall::Failed,
+                true,
+            ),
+            (
+                vec![planned(2, change(a, 0, S::Failed)), planned(2, change(b, 0, S::Accepted))],
+                Overall::Running,
+                false,
+            ),
             (vec![planned(1, change(a, 0, S::RolledBack))], Overall::Failed, true),
             (vec![planned(1, change(a, 0, S::Reverted))], Overall::Failed, true),
             (vec![planned(1, change(a, 0, S::Superseded))], Overall::Superseded, true),
@@ -268,7 +314,8 @@ mod tests {
         ]);
         let rollout = state.rollouts.values().next().unwrap();
         assert_eq!(rollout.last.state, S::Succeeded);
-        let states: Vec<_> = rollout.transitions.iter().map(|transition| transition.state).collect();
+        let states: Vec<_> =
+            rollout.transitions.iter().map(|transition| transition.state).collect();
         assert_eq!(states, [S::Accepted, S::Progressing, S::Succeeded]);
     }
 

@@ -1,7 +1,10 @@
 //! A build as `GET /api/builds/{id}` shows it.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use events::{BuildFinished, BuildId, Diagnosis, Forced, Progress, Rollback, RolloutChanged, RolloutState, TargetName};
+use events::{
+    BuildFinished, BuildId, Diagnosis, Forced, Progress, Rollback, RolloutChanged, RolloutState,
+    TargetName,
+};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -111,7 +114,11 @@ impl BuildView {
             build: state.build.as_ref().map(PostedBuild::of),
             received_at: state.build.as_ref().map(|build| Time(build.received_at)),
             trace_id: state.build.as_ref().and_then(|build| build.trace_id.clone()),
-            forced: state.build.as_ref().and_then(|build| build.forced.as_ref()).map(ForcedView::of),
+            forced: state
+                .build
+                .as_ref()
+                .and_then(|build| build.forced.as_ref())
+                .map(ForcedView::of),
             state: state.overall(),
             terminal: state.is_terminal(),
             rollouts: state.rollouts.values().map(RolloutView::of).collect(),

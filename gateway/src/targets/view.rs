@@ -84,9 +84,15 @@ impl TargetView {
         let state = standing.state.clone();
         let freeze = FreezeView::of(standing, now);
         let rollouts = &standing.rollouts;
-        let queued =
-            |(build_id, open): (BuildId, &Open)| QueuedView { build_id, state: open.state, image: open.image.clone() };
-        let quarantined = |(image, build_id): (&str, BuildId)| QuarantinedView { image: image.to_owned(), build_id };
+        let queued = |(build_id, open): (BuildId, &Open)| QueuedView {
+            build_id,
+            state: open.state,
+            image: open.image.clone(),
+        };
+        let quarantined = |(image, build_id): (&str, BuildId)| QuarantinedView {
+            image: image.to_owned(),
+            build_id,
+        };
         Self {
             name: name.clone(),
             image: state.as_ref().map(|state| state.image.clone()),
@@ -113,7 +119,11 @@ impl FreezeView {
             return Some(Self { by, reason, until: freeze.until.map(Time) });
         }
         let open = open_window(&standing.state.as_ref()?.freeze_windows, now)?;
-        Some(Self { by: None, reason: "a freeze window of each week".to_owned(), until: Some(Time(open.until)) })
+        Some(Self {
+            by: None,
+            reason: "a freeze window of each week".to_owned(),
+            until: Some(Time(open.until)),
+        })
     }
 }
 

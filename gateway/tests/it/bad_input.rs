@@ -17,8 +17,13 @@ fn assert_problem(answer: &Answer, status: u16, detail: &str) {
     assert_eq!(answer.header("content-type"), "application/problem+json");
     let problem = answer.json();
     assert_eq!((&problem["status"], &problem["type"]), (&json!(status), &json!("about:blank")));
-    assert!(problem["title"].is_string() && problem["detail"].as_str().unwrap().contains(detail), "{text}");
-    assert!(!answer.header("x-request-id").is_empty() && answer.header("traceresponse").len() == 55);
+    assert!(
+        problem["title"].is_string() && problem["detail"].as_str().unwrap().contains(detail),
+        "{text}"
+    );
+    assert!(
+        !answer.header("x-request-id").is_empty() && answer.header("traceresponse").len() == 55
+    );
 }
 
 #[tokio::test]
@@ -38,11 +43,20 @@ async fn a_body_that_cannot_be_read_is_refused() {
         let answer = http.post("/api/contact", content_type, body.to_owned()).await.unwrap();
         assert_problem(&answer, status, detail);
     }
-    let bytes = http.post("/api/contact", "application/json", &b"{\"name\": \"\xff\xfe\"}"[..]).await.unwrap();
+    let bytes = http
+        .post("/api/contact", "application/json", &b"{\"name\": \"\xff\xfe\"}"[..])
+        .await
+        .unwrap();
     assert_problem(&bytes, 400, "not JSON");
-    let form = http.post("/api/builds", "application/x-www-form-urlencoded", "job=x").await.unwrap();
+    let form =
+        http.post("/api/builds", "application/x-www-form-urlencoded", "job=x").await.unwrap();
     assert_problem(&form, 401, "token");
-    let form = world.gateway.ci().post("/api/builds", "application/x-www-form-urlencoded", "job=x").await.unwrap();
+    let form = world
+        .gateway
+        .ci()
+        .post("/api/builds", "application/x-www-form-urlencoded", "job=x")
+        .await
+        .unwrap();
     assert_problem(&form, 415, "application/json");
     assert_eq!(world.messages("CONTACTS").await + world.messages("PIPELINE").await, 0);
 }
@@ -54,7 +68,8 @@ async fn every_wrong_field_is_named_at_once() {
     let answer = world.gateway.http.post_json("/api/contact", &body).await.unwrap();
     assert_problem(&answer, 422, "see `errors`");
     let errors = answer.json()["errors"].clone();
-    let pointers: Vec<_> = errors.as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
+    let pointers: Vec<_> =
+        errors.as_array().unwrap().iter().map(|e| e["pointer"].as_str().unwrap()).collect();
     assert_eq!(pointers, ["/name", "/email", "/subject", "/message"]);
     assert!(!answer.text().contains("nobody"), "contact data is not repeated: {}", answer.text());
 
@@ -74,19 +89,24 @@ async fn a_large_body_is_refused_before_it_is_read() {
     let head = "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = vec![0; 12];
-    tokio::time::timeout(Duration::from_secs(3), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(3), stream.read_exact(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(answer, b"HTTP/1.1 413");
 
     // Nothing is announced, and more than 64 KiB come.
     let mut stream = TcpStream::connect(&address).await.unwrap();
-    let head =
-        "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
     // The gateway may hang up in the middle, having said why.
     let _ = stream.write_all(format!("{chunk}{chunk}").as_bytes()).await;
     let mut answer = vec![0; 12];
-    tokio::time::timeout(Duration::from_secs(3), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(3), stream.read_exact(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(answer, b"HTTP/1.1 413");
 }
 
@@ -110,7 +130,10 @@ async fn http_1_and_http_2_are_told_apart_however_they_begin() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         stream.write_all(rest.as_bytes()).await.unwrap();
         let mut answer = vec![0; expected.len()];
-        tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), stream.read_exact(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(answer, expected, "{first:?} {rest:?}");
     }
     // Who says nothing is no reason to stay: a shutdown does not wait for it.
@@ -160,16 +183,21 @@ async fn a_browsers_form_gets_a_page_and_keeps_what_was_typed() {
     let world = World::start().await;
     let browser = world.gateway.http.with("accept", "text/html,application/xhtml+xml");
     let form = "application/x-www-form-urlencoded";
-    let answer = browser.post("/api/contact", form, "name=Ada&email=nobody&message=a%3Cb%3E").await.unwrap();
+    let answer =
+        browser.post("/api/contact", form, "name=Ada&email=nobody&message=a%3Cb%3E").await.unwrap();
     assert_eq!(answer.status, 422);
     let page = answer.text();
     assert!(
-        page.contains(r#"value="Ada""#) && page.contains("a&#60;b&#62;") && page.contains("not an e-mail address"),
+        page.contains(r#"value="Ada""#)
+            && page.contains("a&#60;b&#62;")
+            && page.contains("not an e-mail address"),
         "{page}"
     );
 
-    let answer =
-        browser.post("/api/contact", form, "name=Ada&email=ada%40example.org&message=one%0D%0Atwo").await.unwrap();
+    let answer = browser
+        .post("/api/contact", form, "name=Ada&email=ada%40example.org&message=one%0D%0Atwo")
+        .await
+        .unwrap();
     assert_eq!(answer.status, 202);
     assert!(answer.text().contains("safely stored"));
     let stream = world.jetstream().await.get_stream("CONTACTS").await.unwrap();
@@ -178,8 +206,12 @@ async fn a_browsers_form_gets_a_page_and_keeps_what_was_typed() {
     assert_eq!(event["message"], "one\ntwo");
 
     // The same without a browser is answered with JSON.
-    let answer =
-        world.gateway.http.post("/api/contact", form, "name=Ada&email=ada%40example.org&message=x").await.unwrap();
+    let answer = world
+        .gateway
+        .http
+        .post("/api/contact", form, "name=Ada&email=ada%40example.org&message=x")
+        .await
+        .unwrap();
     assert_eq!((answer.status.as_u16(), answer.header("content-type")), (202, "application/json"));
 
     let page = browser.get("/").await.unwrap();
@@ -204,7 +236,9 @@ async fn a_client_that_trickles_is_cut_off() {
                 }
             });
             let mut answer = Vec::new();
-            let end = tokio::time::timeout(Duration::from_secs(25), reader.read_to_end(&mut answer)).await;
+            let end =
+                tokio::time::timeout(Duration::from_secs(25), reader.read_to_end(&mut answer))
+                    .await;
             assert!(end.is_ok(), "the connection is still open");
             writing.abort();
             String::from_utf8_lossy(&answer).into_owned()

@@ -15,7 +15,8 @@ async fn post(gateway: &Gateway, key: &str, body: &serde_json::Value) -> Answer 
 #[tokio::test]
 async fn the_same_again_is_answered_alike_and_stored_once() {
     let mut world = World::start().await;
-    let mut other = Gateway::start(&world.scratch.folder("other").unwrap(), &world.nats).await.unwrap();
+    let mut other =
+        Gateway::start(&world.scratch.folder("other").unwrap(), &world.nats).await.unwrap();
     let first = post(&world.gateway, "key-1", &contact()).await;
     assert_eq!(first.status, 202, "{}", first.text());
     let second = post(&other, "key-1", &contact()).await;
@@ -40,7 +41,11 @@ async fn another_request_needs_another_key() {
     body["message"] = "Something else".into();
     let answer = post(&world.gateway, "key-1", &body).await;
     assert_eq!(answer.status, 422);
-    assert!(answer.json()["detail"].as_str().unwrap().contains("another request"), "{}", answer.text());
+    assert!(
+        answer.json()["detail"].as_str().unwrap().contains("another request"),
+        "{}",
+        answer.text()
+    );
     assert_eq!(post(&world.gateway, "key 1", &contact()).await.status, 400);
     assert_eq!(post(&world.gateway, &"x".repeat(256), &contact()).await.status, 400);
     assert_eq!(world.messages("CONTACTS").await, 1);

@@ -43,13 +43,18 @@ async fn a_wrong_configuration_is_one_line_that_names_the_variable() {
 #[tokio::test]
 async fn a_shutdown_answers_what_was_begun_and_exits_with_0() {
     let mut world = World::start().await;
-    let id = world.gateway.ci().post_json("/api/builds", &build()).await.unwrap().json()["id"].clone();
+    let id =
+        world.gateway.ci().post_json("/api/builds", &build()).await.unwrap().json()["id"].clone();
     // Nobody plans it here, so the wait would go on for a minute.
     let ci = world.gateway.ci();
     let path = format!("/api/builds/{}?wait=60s", id.as_str().unwrap());
     let waiting = tokio::spawn(async move { ci.get(&path).await });
-    let active = r#"http_server_active_requests{http_request_method="GET",http_route="/api/builds/{id}"} "#;
-    eventually("the wait to begin", || async { (world.gateway.metric(active).await.ok()? > 0.5).then_some(()) }).await;
+    let active =
+        r#"http_server_active_requests{http_request_method="GET",http_route="/api/builds/{id}"} "#;
+    eventually("the wait to begin", || async {
+        (world.gateway.metric(active).await.ok()? > 0.5).then_some(())
+    })
+    .await;
     let status = world.gateway.server.stop(Duration::from_secs(8)).await.unwrap();
     assert_eq!(status.code(), Some(0));
     let answer = waiting.await.unwrap().unwrap();
@@ -62,15 +67,18 @@ async fn a_second_signal_ends_at_once() {
     // A request that takes its time keeps the first signal from ending it.
     let address = world.gateway.url.trim_start_matches("http://").to_owned();
     let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let head =
-        "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    let head = "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
     tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
-    let active = r#"http_server_active_requests{http_request_method="POST",http_route="/api/contact"} "#;
-    eventually("the request to begin", || async { (world.gateway.metric(active).await.ok()? > 0.5).then_some(()) })
-        .await;
+    let active =
+        r#"http_server_active_requests{http_request_method="POST",http_route="/api/contact"} "#;
+    eventually("the request to begin", || async {
+        (world.gateway.metric(active).await.ok()? > 0.5).then_some(())
+    })
+    .await;
     world.gateway.server.signal(rustix::process::Signal::TERM).unwrap();
     eventually("the drain", || async {
-        (world.gateway.admin.get("/readyz").await.ok()?.json()["dependencies"]["process"]["ready"] == false)
+        (world.gateway.admin.get("/readyz").await.ok()?.json()["dependencies"]["process"]["ready"]
+            == false)
             .then_some(())
     })
     .await;

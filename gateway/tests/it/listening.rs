@@ -109,7 +109,8 @@ async fn who_does_not_read_is_cut_off() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let mut slow: TcpStream = socket.connect(address).await.unwrap();
-    let head = format!("GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {CI_TOKEN}\r\n\r\n");
+    let head =
+        format!("GET {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {CI_TOKEN}\r\n\r\n");
     slow.write_all(head.as_bytes()).await.unwrap();
     let mut begin = [0; 12];
     slow.read_exact(&mut begin).await.unwrap();
@@ -139,18 +140,21 @@ async fn thousands_listen_and_wait_at_once() {
     deployer.say(&Deployer::change(id, 0, RolloutState::Accepted)).await;
     let path = format!("/api/builds/{id}?wait=60s");
     eventually("the build", || async {
-        (world.gateway.ci().get(&format!("/api/builds/{id}")).await.ok()?.status == 200).then_some(())
+        (world.gateway.ci().get(&format!("/api/builds/{id}")).await.ok()?.status == 200)
+            .then_some(())
     })
     .await;
     let client = || Client::new(&world.gateway.url).bearer(CI_TOKEN);
-    let listeners = try_join_all((0..EACH).map(|_| async move { client().listen(PATH).await })).await.unwrap();
+    let listeners =
+        try_join_all((0..EACH).map(|_| async move { client().listen(PATH).await })).await.unwrap();
     let waiters: Vec<_> = (0..EACH)
         .map(|_| {
             let (client, path) = (client(), path.clone());
             tokio::spawn(async move { client.get(&path).await.unwrap().json()["state"].clone() })
         })
         .collect();
-    let active = r#"http_server_active_requests{http_request_method="GET",http_route="/api/builds/{id}"}"#;
+    let active =
+        r#"http_server_active_requests{http_request_method="GET",http_route="/api/builds/{id}"}"#;
     eventually("all of them waiting", || async {
         (world.gateway.metric(active).await.ok()? >= f64::from(EACH)).then_some(())
     })

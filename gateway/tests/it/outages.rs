@@ -12,9 +12,10 @@ use crate::world::{World, build, contact};
 async fn without_the_bus_nothing_is_accepted_and_the_gateway_comes_back_by_itself() {
     let mut world = World::start().await;
     world.nats.server.kill();
-    for (client, path, body) in
-        [(world.gateway.http.clone(), "/api/contact", contact()), (world.gateway.ci(), "/api/builds", build())]
-    {
+    for (client, path, body) in [
+        (world.gateway.http.clone(), "/api/contact", contact()),
+        (world.gateway.ci(), "/api/builds", build()),
+    ] {
         let started = Instant::now();
         let answer = client.post_json(path, &body).await.unwrap();
         assert_eq!(answer.status, 503, "{}", answer.text());
@@ -123,13 +124,23 @@ async fn a_message_says_who_it_is_and_carries_the_clients_trace() {
     let answer = client.post_json("/api/contact", &contact()).await.unwrap();
     let stream = world.jetstream().await.get_stream("CONTACTS").await.unwrap();
     let message = stream.get_raw_message(1).await.unwrap();
-    let header = |name: &str| message.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default();
+    let header = |name: &str| {
+        message.headers.get(name).map(|value| value.as_str().to_owned()).unwrap_or_default()
+    };
     let id = answer.json()["id"].as_str().unwrap().to_owned();
     assert_eq!((header("Nats-Msg-Id"), header("ce-id")), (id.clone(), id.clone()));
     assert_eq!(header("ce-type"), "portfolio.contact.submitted.v1");
     assert_eq!(header("ce-source"), "/gateway");
-    assert!(header("traceparent").starts_with(&format!("00-{trace}-")), "{}", header("traceparent"));
-    assert_ne!(header("traceparent"), format!("00-{trace}-b7ad6b7169203331-01"), "our own span is the parent");
+    assert!(
+        header("traceparent").starts_with(&format!("00-{trace}-")),
+        "{}",
+        header("traceparent")
+    );
+    assert_ne!(
+        header("traceparent"),
+        format!("00-{trace}-b7ad6b7169203331-01"),
+        "our own span is the parent"
+    );
     let event: Value = serde_json::from_slice(&message.payload).unwrap();
     assert_eq!((&event["v"], &event["id"]), (&json!(1), &json!(id)));
 }

@@ -11,9 +11,13 @@ use crate::world::{World, build, contact};
 
 /// Waits until so many POSTs of a route are in progress: then the next one meets what the test wants it to.
 async fn in_progress(gateway: &Gateway, route: &str, count: f64) {
-    let series = format!(r#"http_server_active_requests{{http_request_method="POST",http_route="{route}"}} "#);
-    eventually("requests to be in progress", || async { (gateway.metric(&series).await.ok()? >= count).then_some(()) })
-        .await;
+    let series = format!(
+        r#"http_server_active_requests{{http_request_method="POST",http_route="{route}"}} "#
+    );
+    eventually("requests to be in progress", || async {
+        (gateway.metric(&series).await.ok()? >= count).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -24,8 +28,7 @@ async fn past_the_room_for_requests_the_answer_is_503_at_once() {
     // Each announces 64 KiB and keeps them to itself. There is room for 455 of them.
     let announce = || async {
         let mut stream = TcpStream::connect(&address).await.unwrap();
-        let head =
-            "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 65536\r\n\r\n{";
+        let head = "POST /api/contact HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 65536\r\n\r\n{";
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     };
@@ -70,7 +73,11 @@ async fn one_token_alone_hears_429_once_it_has_too_many_builds_in_progress() {
     let answer = ci.post_json("/api/builds", &build()).await.unwrap();
     assert_eq!(answer.status, 429, "{}", answer.text());
     assert_eq!(answer.header("retry-after"), "1");
-    assert!(answer.json()["detail"].as_str().unwrap().contains("64 builds of this token"), "{}", answer.text());
+    assert!(
+        answer.json()["detail"].as_str().unwrap().contains("64 builds of this token"),
+        "{}",
+        answer.text()
+    );
     assert_eq!(world.gateway.http.post_json("/api/contact", &contact()).await.unwrap().status, 202);
 
     drop(held);
@@ -95,7 +102,8 @@ async fn past_the_contacts_that_may_wait_for_the_bus_the_answer_is_503_at_once()
         answers.spawn(async move { http.post_json("/api/contact", &contact()).await.unwrap() });
     }
     in_progress(&gateway, "/api/contact", 5.0).await;
-    let full = || async { Some(post().await).filter(|answer| answer.text().contains("wait for the bus")) };
+    let full =
+        || async { Some(post().await).filter(|answer| answer.text().contains("wait for the bus")) };
     let answer = eventually("a refusal", full).await;
     assert_eq!(
         (answer.status.as_u16(), answer.header("retry-after"), answer.header("connection")),

@@ -38,7 +38,8 @@ async fn client(gateways: [http::Client; 2], stop: Arc<AtomicBool>, accepted: Ar
 #[tokio::test]
 async fn every_request_that_was_begun_is_answered() {
     let mut world = World::start().await;
-    let mut other = Gateway::start(&world.scratch.folder("other").unwrap(), &world.nats).await.unwrap();
+    let mut other =
+        Gateway::start(&world.scratch.folder("other").unwrap(), &world.nats).await.unwrap();
     let (stop, accepted) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
     let mut clients = JoinSet::new();
     for _ in 0..32 {
@@ -48,7 +49,8 @@ async fn every_request_that_was_begun_is_answered() {
     }
     let more = || async {
         let before = accepted.load(Ordering::Relaxed);
-        let enough = || std::future::ready((accepted.load(Ordering::Relaxed) > before + 200).then_some(()));
+        let enough =
+            || std::future::ready((accepted.load(Ordering::Relaxed) > before + 200).then_some(()));
         eventually("more contacts", enough).await;
     };
     for _ in 0..2 {

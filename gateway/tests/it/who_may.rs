@@ -28,8 +28,14 @@ const API: [(&str, &str, [u16; 4]); 12] = [
 ];
 
 /// Open to everybody.
-const OPEN: [&str; 6] =
-    ["/", "/health", "/assets/style.css", "/assets/icon.svg", "/assets/board.css", "/rollouts/sign-in"];
+const OPEN: [&str; 6] = [
+    "/",
+    "/health",
+    "/assets/style.css",
+    "/assets/icon.svg",
+    "/assets/board.css",
+    "/rollouts/sign-in",
+];
 
 /// The board: what is answered to a browser that is not signed in, signed in with a wrong token, as CI, and as an operator.
 const BOARD: [(&str, &str, [u16; 4]); 8] = [
@@ -52,9 +58,14 @@ async fn status(client: &Client, method: &str, path: &str, body: &str) -> u16 {
 async fn each_route_of_the_api_asks_who_it_is() {
     let world = World::start().await;
     let http = world.gateway.http.with(header::CONTENT_TYPE.as_str(), "application/json");
-    let clients = [http.clone(), http.bearer("wrong"), http.bearer(CI_TOKEN), http.bearer(OPERATOR_TOKEN)];
+    let clients =
+        [http.clone(), http.bearer("wrong"), http.bearer(CI_TOKEN), http.bearer(OPERATOR_TOKEN)];
     for (method, path, expected) in API {
-        let body = if path.starts_with("/api/builds?") || path == "/api/builds" { "{}" } else { r#"{"reason": "x"}"# };
+        let body = if path.starts_with("/api/builds?") || path == "/api/builds" {
+            "{}"
+        } else {
+            r#"{"reason": "x"}"#
+        };
         for (client, expected) in clients.iter().zip(expected) {
             assert_eq!(status(client, method, path, body).await, expected, "{method} {path}");
         }
@@ -64,7 +75,10 @@ async fn each_route_of_the_api_asks_who_it_is() {
     }
     // A token in the path is CI's, whatever is in the headers.
     for (token, expected) in [("wrong", 401), (OPERATOR_TOKEN, 403), (CI_TOKEN, 202)] {
-        let answer = http.bearer(OPERATOR_TOKEN).post_json(&format!("/api/builds/hooks/{token}"), &build()).await;
+        let answer = http
+            .bearer(OPERATOR_TOKEN)
+            .post_json(&format!("/api/builds/hooks/{token}"), &build())
+            .await;
         assert_eq!(answer.unwrap().status, expected, "{token}");
     }
     assert!(!world.gateway.server.log().contains(CI_TOKEN), "a token is in the log");
@@ -74,9 +88,11 @@ async fn each_route_of_the_api_asks_who_it_is() {
 async fn browser(world: &World, token: &str) -> Client {
     let http = world.gateway.http.with("origin", &world.gateway.url);
     let form = format!("token={token}&next=%2Frollouts");
-    let answer = http.post("/rollouts/sign-in", "application/x-www-form-urlencoded", form).await.unwrap();
+    let answer =
+        http.post("/rollouts/sign-in", "application/x-www-form-urlencoded", form).await.unwrap();
     let cookie = answer.header("set-cookie").split(';').next().unwrap_or_default().to_owned();
-    http.with("cookie", &cookie).with(header::CONTENT_TYPE.as_str(), "application/x-www-form-urlencoded")
+    http.with("cookie", &cookie)
+        .with(header::CONTENT_TYPE.as_str(), "application/x-www-form-urlencoded")
 }
 
 #[tokio::test]
@@ -103,13 +119,32 @@ async fn another_site_cannot_use_the_cookie() {
     let world = World::start().await;
     let operator = browser(&world, OPERATOR_TOKEN).await;
     let path = "/rollouts/targets/none/freeze";
-    for (name, value) in [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("origin", "null")] {
-        assert_eq!(status(&operator.with(name, value), "POST", path, "reason=x").await, 403, "{name}: {value}");
+    for (name, value) in
+        [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site"), ("origin", "null")]
+    {
+        assert_eq!(
+            status(&operator.with(name, value), "POST", path, "reason=x").await,
+            403,
+            "{name}: {value}"
+        );
     }
-    let again = operator.with("cookie", "").with("sec-fetch-site", "cross-site").get("/rollouts").await.unwrap();
-    assert_eq!((again.status.as_u16(), again.header("refresh")), (200, "0"), "a link from elsewhere works");
+    let again = operator
+        .with("cookie", "")
+        .with("sec-fetch-site", "cross-site")
+        .get("/rollouts")
+        .await
+        .unwrap();
+    assert_eq!(
+        (again.status.as_u16(), again.header("refresh")),
+        (200, "0"),
+        "a link from elsewhere works"
+    );
     let answer = operator.get("/rollouts").await.unwrap();
-    assert!(answer.header("content-security-policy").starts_with("default-src 'none'; style-src 'self'; script-src"));
+    assert!(
+        answer
+            .header("content-security-policy")
+            .starts_with("default-src 'none'; style-src 'self'; script-src")
+    );
     assert_eq!(answer.header("cache-control"), "no-store");
 }
 

@@ -45,7 +45,12 @@ impl Answers {
 }
 
 /// So many clients post contacts, each as fast as it is answered, for so long. They come within the first second.
-pub(crate) async fn post_contacts(address: &str, clients: usize, time: Duration, manners: Manners) -> Answers {
+pub(crate) async fn post_contacts(
+    address: &str,
+    clients: usize,
+    time: Duration,
+    manners: Manners,
+) -> Answers {
     let until = Instant::now() + time + COMING;
     let mut running = JoinSet::new();
     for number in 0..clients {
@@ -121,7 +126,8 @@ impl Client {
             _ => connect(&self.address).await?,
         };
         sender.ready().await?;
-        let response = sender.send_request(request(&self.address, self.number, self.count)?).await?;
+        let response =
+            sender.send_request(request(&self.address, self.number, self.count)?).await?;
         let (status, after, close) = (response.status(), retry_after(&response), closes(&response));
         response.into_body().collect().await?;
         if !close {
@@ -157,10 +163,16 @@ fn request(address: &str, client: usize, count: usize) -> anyhow::Result<Request
 }
 
 fn retry_after(response: &Response<Incoming>) -> Duration {
-    let value = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let value = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     Duration::from_secs(value.unwrap_or(0))
 }
 
 fn closes(response: &Response<Incoming>) -> bool {
-    response.headers().get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+    response
+        .headers()
+        .get(header::CONNECTION)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }

@@ -76,12 +76,18 @@ async fn listen() -> anyhow::Result<(TcpListener, String)> {
 /// An empty message, and the status that all is well.
 async fn take(
     request: Request<Incoming>,
-) -> Result<Response<StreamBody<impl futures::Stream<Item = Result<Frame<Bytes>, Infallible>>>>, hyper::Error> {
+) -> Result<
+    Response<StreamBody<impl futures::Stream<Item = Result<Frame<Bytes>, Infallible>>>>,
+    hyper::Error,
+> {
     let mut body = request.into_body();
     while let Some(frame) = body.frame().await {
         frame?;
     }
-    let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let trailers = HeaderMap::from_iter([(
+        HeaderName::from_static("grpc-status"),
+        HeaderValue::from_static("0"),
+    )]);
     let frames = [Frame::data(Bytes::from_static(&[0; 5])), Frame::trailers(trailers)];
     let mut response = Response::new(StreamBody::new(stream::iter(frames.map(Ok))));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));

@@ -55,27 +55,39 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
 
         let spec = bus.worker_spec("worker", &mongo, "drained")?;
         Service::run(&spec, "provision").await?;
-        direct(&["batches", "--url", &bus.url(), "--batch", "1000", "--messages", &documents]).await?;
+        direct(&["batches", "--url", &bus.url(), "--batch", "1000", "--messages", &documents])
+            .await?;
         let contacts = mongo.collection("drained", "contacts").await?;
         let started = Instant::now();
         let mut worker = Service::start(spec)?;
         worker.ready().await?;
-        let all = || async { (contacts.estimated_document_count().await.ok()? >= args.contacts).then_some(()) };
+        let all = || async {
+            (contacts.estimated_document_count().await.ok()? >= args.contacts).then_some(())
+        };
         within(Duration::from_mins(10), "all contacts to be stored", all).await?;
         let seconds = started.elapsed().as_secs_f64();
         worker.server.check_running()?;
-        ensure!(mongo.count("drained", "contacts").await? == args.contacts, "some contacts are missing");
+        ensure!(
+            mongo.count("drained", "contacts").await? == args.contacts,
+            "some contacts are missing"
+        );
         #[expect(clippy::cast_precision_loss, reason = "a count that a float holds exactly")]
         figures.worker.push(args.contacts as f64 / seconds);
         figures.memory.push(peak_mib(&worker.server));
-        say(&format!("round {round}: worker {}/s, driver {}/s", figures.worker.show(), figures.driver.show()));
+        say(&format!(
+            "round {round}: worker {}/s, driver {}/s",
+            figures.worker.show(),
+            figures.driver.show()
+        ));
     }
     Ok(report(args, rounds, &figures))
 }
 
 /// The most memory that a server ever held, in MiB.
 fn peak_mib(server: &Server) -> f64 {
-    server.peak_kib().map_or(f64::NAN, |kib| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0)
+    server
+        .peak_kib()
+        .map_or(f64::NAN, |kib| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1024.0)
 }
 
 fn report(args: &Args, rounds: usize, figures: &Figures) -> Report {

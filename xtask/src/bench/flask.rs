@@ -48,7 +48,17 @@ impl Flask {
     ) -> anyhow::Result<Self> {
         let address = format!("127.0.0.1:{}", free_port());
         let spec = Spec::new("gunicorn", environment.join("bin/gunicorn"), folder)
-            .args(["--workers", "4", "--threads", "4", "--bind", &address, "--log-level", "warning", "--chdir"])
+            .args([
+                "--workers",
+                "4",
+                "--threads",
+                "4",
+                "--bind",
+                &address,
+                "--log-level",
+                "warning",
+                "--chdir",
+            ])
             .args([sources().as_os_str(), "app:app".as_ref()])
             .env("MONGODB_URI", mongo.uri())
             .env("JOURNALED", if journaled { "1" } else { "0" })

@@ -27,10 +27,13 @@ pub(crate) async fn measure(rounds: usize) -> anyhow::Result<Report> {
     let mongo = Mongo::start(&scratch.folder("mongodb")?).await?;
     let kubernetes = cluster::Kubernetes::of_our_own(&scratch.folder("cluster")?).await?;
     let listen = format!("127.0.0.1:{}", testbed::free_port());
-    let gateway = Gateway::spec(&scratch.path().join("gateway"), &nats.url())?.env("LISTEN_ADDR", listen);
-    let worker = system::worker_spec(&scratch.path().join("worker"), &nats.url(), &mongo, "portfolio")?;
+    let gateway =
+        Gateway::spec(&scratch.path().join("gateway"), &nats.url())?.env("LISTEN_ADDR", listen);
+    let worker =
+        system::worker_spec(&scratch.path().join("worker"), &nats.url(), &mongo, "portfolio")?;
     let folder = scratch.path().join("deployer");
-    let deployer = system::deployer_spec(&folder, &nats.url(), kubernetes.kubeconfig(), cluster::TARGETS)?;
+    let deployer =
+        system::deployer_spec(&folder, &nats.url(), kubernetes.kubeconfig(), cluster::TARGETS)?;
     let specs = [optimized(gateway)?, optimized(worker)?, optimized(deployer)?];
     for spec in &specs {
         Service::run(spec, "provision").await?;
@@ -74,7 +77,12 @@ fn report(rounds: usize, specs: &[Spec], figures: &[Figures]) -> anyhow::Result<
     for (spec, figures) in specs.iter().zip(figures) {
         let size = std::fs::metadata(program(&spec.name)?)?.len();
         let size = f64::from(u32::try_from(size)?) / 1024.0 / 1024.0;
-        rows.push(vec![spec.name.clone(), figure(size), figures.memory.show(), figures.start.show()]);
+        rows.push(vec![
+            spec.name.clone(),
+            figure(size),
+            figures.memory.show(),
+            figures.start.show(),
+        ]);
     }
     report.table(&["service", "program, MiB", "memory (RSS), MiB", "ready after, ms"], &rows);
     Ok(report)

@@ -80,20 +80,30 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
             for (connections, figures) in CONNECTIONS.into_iter().zip(figures.iter_mut()) {
                 let figures = figures.get_or_insert_with(Figures::default);
                 match contender {
-                    FlaskDefault => figures.add(wrk::post_contacts(&flask.url, connections, time).await?),
-                    FlaskJournaled => figures.add(wrk::post_contacts(&journaled.url, connections, time).await?),
+                    FlaskDefault => {
+                        figures.add(wrk::post_contacts(&flask.url, connections, time).await?)
+                    }
+                    FlaskJournaled => {
+                        figures.add(wrk::post_contacts(&journaled.url, connections, time).await?)
+                    }
                     Ours => figures.add(gateway(connections, time, &[]).await?),
                     OneByOne => figures.add(gateway(connections, time, &ONE_BY_ONE).await?),
-                    RawBatches => figures.rate.push(bus_alone("batches", "--batch", connections, time).await?),
-                    RawSingles => figures.rate.push(bus_alone("singles", "--in-flight", connections, time).await?),
+                    RawBatches => {
+                        figures.rate.push(bus_alone("batches", "--batch", connections, time).await?)
+                    }
+                    RawSingles => figures
+                        .rate
+                        .push(bus_alone("singles", "--in-flight", connections, time).await?),
                 }
                 mongo.collection("portfolio", "contacts").await?.drop().await?;
             }
             say(&format!("round {round}: {} is done", contender.name()));
         }
     }
-    let figures: Vec<Vec<_>> =
-        figures.into_iter().map(|figures| figures.into_iter().map(Option::unwrap_or_default).collect()).collect();
+    let figures: Vec<Vec<_>> = figures
+        .into_iter()
+        .map(|figures| figures.into_iter().map(Option::unwrap_or_default).collect())
+        .collect();
     Ok(report(args.seconds, rounds, &figures))
 }
 
@@ -107,7 +117,11 @@ impl Figures {
     }
 }
 
-async fn gateway(connections: usize, time: Duration, settings: &[(&str, &str)]) -> anyhow::Result<wrk::Seen> {
+async fn gateway(
+    connections: usize,
+    time: Duration,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<wrk::Seen> {
     let bus = Bus::start().await?;
     // As shipped, it refuses what it cannot take within some 30 ms, which 1,000 at once are.
     let roomy = (connections > 256).then_some(("MAX_CONTACTS_IN_PROGRESS", "2000"));
@@ -116,7 +130,12 @@ async fn gateway(connections: usize, time: Duration, settings: &[(&str, &str)]) 
     wrk::post_contacts(&gateway.url, connections, time).await
 }
 
-async fn bus_alone(command: &str, option: &str, many: usize, time: Duration) -> anyhow::Result<f64> {
+async fn bus_alone(
+    command: &str,
+    option: &str,
+    many: usize,
+    time: Duration,
+) -> anyhow::Result<f64> {
     let bus = Bus::start().await?;
     let (url, many, seconds) = (bus.url(), many.to_string(), time.as_secs().to_string());
     let result = direct(&[command, "--url", &url, option, &many, "--seconds", &seconds]).await?;
@@ -132,9 +151,14 @@ fn report(seconds: u64, rounds: usize, figures: &[Vec<Figures>]) -> Report {
          gateway is told to have room (`MAX_CONTACTS_IN_PROGRESS=2000`)."
     ));
     let connections = CONNECTIONS.map(|count| count.to_string());
-    let head = |first| [first].into_iter().chain(connections.iter().map(String::as_str)).collect::<Vec<_>>();
+    let head = |first| {
+        [first].into_iter().chain(connections.iter().map(String::as_str)).collect::<Vec<_>>()
+    };
     let rows = |of: &dyn Fn(&Figures) -> &Series| -> Vec<Vec<String>> {
-        ALL.into_iter().zip(figures).map(|(contender, by_connections)| row(contender, by_connections, of)).collect()
+        ALL.into_iter()
+            .zip(figures)
+            .map(|(contender, by_connections)| row(contender, by_connections, of))
+            .collect()
     };
     report.table(&head("requests/s at … connections"), &rows(&|figures| &figures.rate));
     report.table(&head("p50 in ms"), &rows(&|figures| &figures.p50)[..4]);
@@ -145,7 +169,8 @@ fn report(seconds: u64, rounds: usize, figures: &[Vec<Figures>]) -> Report {
         let others = ALL.into_iter().zip(figures).filter(|(other, _)| others.contains(other));
         others
             .map(|(other, theirs)| {
-                let cells = ours.iter().zip(theirs).map(|(ours, theirs)| of(ours).over(of(theirs)).show());
+                let cells =
+                    ours.iter().zip(theirs).map(|(ours, theirs)| of(ours).over(of(theirs)).show());
                 std::iter::once(other.name().to_owned()).chain(cells).collect()
             })
             .collect()
@@ -166,7 +191,11 @@ fn report(seconds: u64, rounds: usize, figures: &[Vec<Figures>]) -> Report {
     report
 }
 
-fn row(contender: Contender, by_connections: &[Figures], of: &dyn Fn(&Figures) -> &Series) -> Vec<String> {
+fn row(
+    contender: Contender,
+    by_connections: &[Figures],
+    of: &dyn Fn(&Figures) -> &Series,
+) -> Vec<String> {
     let cells = by_connections.iter().map(|figures| of(figures).show());
     std::iter::once(contender.name().to_owned()).chain(cells).collect()
 }

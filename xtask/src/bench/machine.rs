@@ -15,9 +15,11 @@ use crate::run::{command, output};
 pub(crate) fn description() -> anyhow::Result<String> {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_default();
     let cores = std::thread::available_parallelism()?;
-    let memory = field("/proc/meminfo", "MemTotal").and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
+    let memory = field("/proc/meminfo", "MemTotal")
+        .and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
     let kernel = output(command("uname", ["-sr"]))?;
-    let commit = output(command("git", ["describe", "--always", "--dirty", "--abbrev=7"])).unwrap_or_default();
+    let commit = output(command("git", ["describe", "--always", "--dirty", "--abbrev=7"]))
+        .unwrap_or_default();
     let nats = output(command(&find_tool("nats-server")?.to_string_lossy(), ["--version"]))?;
     let mongod = output(command(&find_tool("mongod")?.to_string_lossy(), ["--version"]))?;
     Ok(format!(

@@ -27,7 +27,8 @@ pub(crate) struct Args {
 }
 
 /// The phases of a round.
-const PHASES: [&str; 3] = ["at the limit", "overload, clients wait as told", "overload, clients come again at once"];
+const PHASES: [&str; 3] =
+    ["at the limit", "overload, clients wait as told", "overload, clients come again at once"];
 
 #[derive(Debug, Default)]
 struct Figures {
@@ -106,7 +107,9 @@ fn report(args: &Args, rounds: usize, figures: &[Figures; 3]) -> Report {
     ));
     let head: Vec<_> = [""].into_iter().chain(PHASES).collect();
     let row = |name: &str, of: &dyn Fn(&Figures) -> Series| -> Vec<String> {
-        std::iter::once(name.to_owned()).chain(figures.iter().map(|figures| of(figures).show())).collect()
+        std::iter::once(name.to_owned())
+            .chain(figures.iter().map(|figures| of(figures).show()))
+            .collect()
     };
     report.table(
         &head,
@@ -114,7 +117,9 @@ fn report(args: &Args, rounds: usize, figures: &[Figures; 3]) -> Report {
             row("accepted, contacts/s", &|figures| figures.accepted_rate.clone()),
             row("accepted, p50 in ms", &|figures| figures.accepted_p50.clone()),
             row("accepted, p99 in ms", &|figures| figures.accepted_p99.clone()),
-            row("p99 ÷ that at the limit", &|phase| phase.accepted_p99.over(&figures[0].accepted_p99)),
+            row("p99 ÷ that at the limit", &|phase| {
+                phase.accepted_p99.over(&figures[0].accepted_p99)
+            }),
             row("refused, answers/s", &|figures| figures.refused_rate.clone()),
             row("refused, p99 in ms", &|figures| figures.refused_p99.clone()),
             row("memory at most (RSS), MiB", &|figures| figures.memory.clone()),

@@ -23,7 +23,12 @@ impl Report {
         let all = || std::iter::once(&head).chain(rows);
         let widths: Vec<_> = (0..head.len())
             .map(|column| {
-                all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
+                all()
+                    .filter_map(|row| row.get(column))
+                    .map(|cell| cell.chars().count())
+                    .max()
+                    .unwrap_or(0)
+                    .max(3)
             })
             .collect();
         self.0.push('\n');
@@ -34,7 +39,11 @@ impl Report {
             let _ = writeln!(self.0, "|{}|", cells.collect::<Vec<_>>().join("|"));
             if number == 0 {
                 let rule = widths.iter().enumerate().map(|(column, width)| {
-                    if column == 0 { "-".repeat(width + 2) } else { format!("{}:", "-".repeat(width + 1)) }
+                    if column == 0 {
+                        "-".repeat(width + 2)
+                    } else {
+                        format!("{}:", "-".repeat(width + 1))
+                    }
                 });
                 let _ = writeln!(self.0, "|{}|", rule.collect::<Vec<_>>().join("|"));
             }
@@ -55,7 +64,10 @@ mod tests {
     fn tables_line_up() {
         let mut report = Report::new("Speed");
         report.say("In a round.");
-        report.table(&["who", "requests/s"], &[vec!["flask".into(), "1".into()], vec!["ours".into(), "20,000".into()]]);
+        report.table(
+            &["who", "requests/s"],
+            &[vec!["flask".into(), "1".into()], vec!["ours".into(), "20,000".into()]],
+        );
         let expected = "# Speed\n\nIn a round.\n\n\
                         | who   | requests/s |\n|-------|-----------:|\n| flask |          1 |\n| ours  |     20,000 |\n";
         assert_eq!(report.text(), expected);

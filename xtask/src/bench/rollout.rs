@@ -57,9 +57,19 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     let many: Vec<_> = (0..args.targets).map(|index| format!("many-{index}")).collect();
     say("making the Deployments …");
     cluster.apply(&rights()).await?;
-    let names = ["ours", "kubectl", "failing", "waiting"].into_iter().chain(many.iter().map(String::as_str));
+    let names = ["ours", "kubectl", "failing", "waiting"]
+        .into_iter()
+        .chain(many.iter().map(String::as_str));
     cluster.apply(&deployments(names)).await?;
-    let all = ["--namespace", NAMESPACE, "wait", "--for=condition=Available", "--timeout=300s", "deployments", "--all"];
+    let all = [
+        "--namespace",
+        NAMESPACE,
+        "wait",
+        "--for=condition=Available",
+        "--timeout=300s",
+        "deployments",
+        "--all",
+    ];
     cluster.kubectl(&all).await?;
     let gateway = bus.gateway(&[]).await?;
 
@@ -67,8 +77,12 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     let waiting = async {
         let started = Instant::now();
         let image = format!("app=x/waiting:{}", Fate::ImageNotFound.tag(2));
-        cluster.kubectl(&["--namespace", NAMESPACE, "set", "image", "deployment/waiting", &image]).await?;
-        let status = cluster.kubectl(&["--namespace", NAMESPACE, "rollout", "status", "deployment/waiting"]).await;
+        cluster
+            .kubectl(&["--namespace", NAMESPACE, "set", "image", "deployment/waiting", &image])
+            .await?;
+        let status = cluster
+            .kubectl(&["--namespace", NAMESPACE, "rollout", "status", "deployment/waiting"])
+            .await;
         ensure!(status.is_err(), "kubectl calls it a success: {status:?}");
         Ok(started.elapsed().as_secs_f64())
     };
@@ -79,7 +93,8 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
         let at_once = at_once(&many, &bus, &gateway, &cluster).await?;
         Ok((figures, latencies, at_once))
     };
-    let (kubectl_named, (figures, latencies, at_once)) = futures::future::try_join(waiting, ours).await?;
+    let (kubectl_named, (figures, latencies, at_once)) =
+        futures::future::try_join(waiting, ours).await?;
     cluster.stop().await;
     Ok(report(args, rounds, &figures, latencies, &at_once, kubectl_named))
 }
@@ -103,11 +118,17 @@ pub(super) fn deployments<'a>(names: impl Iterator<Item = &'a str>) -> String {
                 "spec": {"terminationGracePeriodSeconds": 0,
                     "containers": [{"name": "app", "image": format!("x/{name}:{}", Fate::Ready.tag(1))}]}}}})
     };
-    json!({"apiVersion": "v1", "kind": "List", "items": names.map(deployment).collect::<Vec<_>>()}).to_string()
+    json!({"apiVersion": "v1", "kind": "List", "items": names.map(deployment).collect::<Vec<_>>()})
+        .to_string()
 }
 
 /// A deployer, built with all optimizations, with these targets.
-pub(super) async fn deployer(bus: &Bus, cluster: &Cluster, folder: &str, targets: &[&str]) -> anyhow::Result<Service> {
+pub(super) async fn deployer(
+    bus: &Bus,
+    cluster: &Cluster,
+    folder: &str,
+    targets: &[&str],
+) -> anyhow::Result<Service> {
     let line = |name: &&str| {
         format!(
             "  - {{ name: {name}, image: x/{name}, namespace: {NAMESPACE}, deployment: {name}, container: app, rollback: true }}\n"
@@ -157,8 +178,12 @@ async fn one_by_one(
 
             let image = format!("app=x/kubectl:{tag}");
             let started = Instant::now();
-            cluster.kubectl(&["--namespace", NAMESPACE, "set", "image", "deployment/kubectl", &image]).await?;
-            cluster.kubectl(&["--namespace", NAMESPACE, "rollout", "status", "deployment/kubectl"]).await?;
+            cluster
+                .kubectl(&["--namespace", NAMESPACE, "set", "image", "deployment/kubectl", &image])
+                .await?;
+            cluster
+                .kubectl(&["--namespace", NAMESPACE, "rollout", "status", "deployment/kubectl"])
+                .await?;
             kubectl.push(started.elapsed().as_secs_f64() * 1e3);
         }
         figures.ours.push(percentile(&mut ours, 50.0));
@@ -166,7 +191,9 @@ async fn one_by_one(
         let id = post(&ci, "failing", &Fate::ImageNotFound.tag(number)).await?;
         let build = verdict(&ci, &id).await?;
         ensure!(build["rollouts"][0]["diagnosis"]["cause"] == "ImagePullBackOff", "{build:#}");
-        figures.failed.push(seconds(entered(&build, "rolling_back")? - entered(&build, "progressing")?));
+        figures
+            .failed
+            .push(seconds(entered(&build, "rolling_back")? - entered(&build, "progressing")?));
         say(&format!("round {round} is done"));
     }
     let log = audit::read(&cluster.audit_log().context("no audit log")?)?;
@@ -182,11 +209,19 @@ fn latencies(builds: &[Value], log: &[audit::Request]) -> anyhow::Result<Latenci
         let received: Time = build["received_at"].as_str().context("no time")?.parse()?;
         let finished = entered(build, "succeeded")?;
         let of_image = |request: &&audit::Request| {
-            request.object["spec"]["template"]["spec"]["containers"][0]["image"] == image && request.code == 200
+            request.object["spec"]["template"]["spec"]["containers"][0]["image"] == image
+                && request.code == 200
         };
-        let patch = log.iter().filter(of_image).find(|request| request.user == "deployer").context("no write")?;
-        let decides =
-            log.iter().filter(of_image).find(|request| audit::is_complete(&request.object)).context("not complete")?;
+        let patch = log
+            .iter()
+            .filter(of_image)
+            .find(|request| request.user == "deployer")
+            .context("no write")?;
+        let decides = log
+            .iter()
+            .filter(of_image)
+            .find(|request| audit::is_complete(&request.object))
+            .context("not complete")?;
         found.to_patch.push(millis(patch.asked - received));
         found.to_verdict.push(millis(finished - decides.asked));
         // Events follow the verdict.
@@ -206,12 +241,18 @@ struct AtOnce {
     peak_mib: f64,
 }
 
-async fn at_once(many: &[String], bus: &Bus, gateway: &Gateway, cluster: &Cluster) -> anyhow::Result<AtOnce> {
+async fn at_once(
+    many: &[String],
+    bus: &Bus,
+    gateway: &Gateway,
+    cluster: &Cluster,
+) -> anyhow::Result<AtOnce> {
     let names: Vec<_> = many.iter().map(String::as_str).collect();
     say(&format!("a deployer with {} targets …", names.len()));
     let deployer = deployer(bus, cluster, "deployer-of-many", &names).await?;
-    let mib =
-        |kib: Option<u64>| kib.and_then(|kib| u32::try_from(kib).ok()).map_or(f64::NAN, |kib| f64::from(kib) / 1024.0);
+    let mib = |kib: Option<u64>| {
+        kib.and_then(|kib| u32::try_from(kib).ok()).map_or(f64::NAN, |kib| f64::from(kib) / 1024.0)
+    };
     let idle_mib = mib(deployer.server.resident_kib());
     let ci = gateway.ci();
     let started = Instant::now();
@@ -235,8 +276,9 @@ async fn at_once(many: &[String], bus: &Bus, gateway: &Gateway, cluster: &Cluste
 fn entered(build: &Value, state: &str) -> anyhow::Result<Time> {
     let transitions = build["rollouts"][0]["transitions"].as_array().context("no transitions")?;
     let found = transitions.iter().find(|transition| transition["state"] == state);
-    let at =
-        found.and_then(|transition| transition["at"].as_str()).with_context(|| format!("never {state}: {build:#}"))?;
+    let at = found
+        .and_then(|transition| transition["at"].as_str())
+        .with_context(|| format!("never {state}: {build:#}"))?;
     Ok(at.parse()?)
 }
 
@@ -267,19 +309,35 @@ fn report(
         &["from the post, or the command, to the word that it is done", "ms"],
         &[
             vec!["deployer".to_owned(), figures.ours.show()],
-            vec!["`kubectl set image`, `kubectl rollout status`".to_owned(), figures.kubectl.show()],
+            vec![
+                "`kubectl set image`, `kubectl rollout status`".to_owned(),
+                figures.kubectl.show(),
+            ],
             vec!["ours ÷ kubectl's".to_owned(), figures.ours.over(&figures.kubectl).show()],
         ],
     );
-    let percentiles = |values: &mut Vec<f64>| [50.0, 99.0].map(|percent| figure(percentile(values, percent)));
+    let percentiles =
+        |values: &mut Vec<f64>| [50.0, 99.0].map(|percent| figure(percentile(values, percent)));
     let [patch_50, patch_99] = percentiles(&mut latencies.to_patch);
     let [verdict_50, verdict_99] = percentiles(&mut latencies.to_verdict);
     report.table(
         &["single rollouts", "p50", "p99"],
         &[
-            vec!["from the build's receipt to the write in the cluster, ms".to_owned(), patch_50, patch_99],
-            vec!["from the status that decides to the verdict, ms".to_owned(), verdict_50, verdict_99],
-            vec!["requests to the API server, all kinds".to_owned(), figure(latencies.requests), "–".to_owned()],
+            vec![
+                "from the build's receipt to the write in the cluster, ms".to_owned(),
+                patch_50,
+                patch_99,
+            ],
+            vec![
+                "from the status that decides to the verdict, ms".to_owned(),
+                verdict_50,
+                verdict_99,
+            ],
+            vec![
+                "requests to the API server, all kinds".to_owned(),
+                figure(latencies.requests),
+                "–".to_owned(),
+            ],
         ],
     );
     report.table(

@@ -91,28 +91,44 @@ async fn gateways_take(
     let mut running = Vec::new();
     for index in 0..gateways {
         // As in the benchmark of intake: as shipped, one does not wait for as many as 1,000.
-        running.push(bus.gateway_in(&format!("gateway-{index}"), &[("MAX_CONTACTS_IN_PROGRESS", "2000")]).await?);
+        running.push(
+            bus.gateway_in(&format!("gateway-{index}"), &[("MAX_CONTACTS_IN_PROGRESS", "2000")])
+                .await?,
+        );
     }
     // One client talks to one of them.
     let used = gateways.min(connections);
-    let load = running[..used].iter().map(|gateway| wrk::post_contacts(&gateway.url, connections / used, time));
+    let load = running[..used]
+        .iter()
+        .map(|gateway| wrk::post_contacts(&gateway.url, connections / used, time));
     try_join_all(load).await
 }
 
 async fn workers_store(workers: usize, servers: usize, contacts: u64) -> anyhow::Result<f64> {
     let bus = bus(servers).await?;
     let mongo = Mongo::start(&bus.scratch.folder("mongodb")?).await?;
-    let specs = (0..workers).map(|index| bus.worker_spec(&format!("worker-{index}"), &mongo, "portfolio"));
+    let specs =
+        (0..workers).map(|index| bus.worker_spec(&format!("worker-{index}"), &mongo, "portfolio"));
     let specs = specs.collect::<anyhow::Result<Vec<_>>>()?;
     bus.provision(&specs[0]).await?;
-    direct(&["batches", "--url", &bus.url_of_one(), "--batch", "1000", "--messages", &contacts.to_string()]).await?;
+    direct(&[
+        "batches",
+        "--url",
+        &bus.url_of_one(),
+        "--batch",
+        "1000",
+        "--messages",
+        &contacts.to_string(),
+    ])
+    .await?;
     let stored = mongo.collection("portfolio", "contacts").await?;
     let started = Instant::now();
     let mut running = specs.into_iter().map(Service::start).collect::<anyhow::Result<Vec<_>>>()?;
     for worker in &mut running {
         worker.ready().await?;
     }
-    let all = || async { (stored.estimated_document_count().await.ok()? >= contacts).then_some(()) };
+    let all =
+        || async { (stored.estimated_document_count().await.ok()? >= contacts).then_some(()) };
     within(Duration::from_mins(10), "all contacts to be stored", all).await?;
     let seconds = started.elapsed().as_secs_f64();
     ensure!(mongo.count("portfolio", "contacts").await? == contacts, "some contacts are missing");
@@ -130,7 +146,9 @@ fn report(args: &Args, rounds: usize, intake: &[Vec<Intake>], storing: &[Series]
         args.seconds
     ));
     let connections = CONNECTIONS.map(|count| count.to_string());
-    let head = |first| [first].into_iter().chain(connections.iter().map(String::as_str)).collect::<Vec<_>>();
+    let head = |first| {
+        [first].into_iter().chain(connections.iter().map(String::as_str)).collect::<Vec<_>>()
+    };
     let rows = |cell: &dyn Fn(usize, usize) -> String| -> Vec<Vec<String>> {
         let row = |(index, combination)| {
             let cells = (0..CONNECTIONS.len()).map(|at| cell(index, at));
@@ -138,7 +156,10 @@ fn report(args: &Args, rounds: usize, intake: &[Vec<Intake>], storing: &[Series]
         };
         INTAKE.into_iter().enumerate().map(row).collect()
     };
-    report.table(&head("requests/s at … connections"), &rows(&|index, at| intake[index][at].rate.show()));
+    report.table(
+        &head("requests/s at … connections"),
+        &rows(&|index, at| intake[index][at].rate.show()),
+    );
     report.table(&head("p50 in ms"), &rows(&|index, at| intake[index][at].p50.show()));
     report.table(&head("p99 in ms"), &rows(&|index, at| intake[index][at].p99.show()));
     report.say("As a multiple of one gateway and one server, round by round:");
@@ -162,6 +183,7 @@ fn report(args: &Args, rounds: usize, intake: &[Vec<Intake>], storing: &[Series]
 
 /// Such as `2 gateways, 3 servers`.
 fn name((ours, servers): (usize, usize), what: &str) -> String {
-    let many = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let many =
+        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!("{}, {}", many(ours, what), many(servers, "server"))
 }

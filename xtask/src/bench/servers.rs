@@ -77,8 +77,14 @@ impl Bus {
     }
 
     /// The same, in a folder of its own: one of several.
-    pub(crate) async fn gateway_in(&self, folder: &str, settings: &[(&str, &str)]) -> anyhow::Result<Gateway> {
-        let spec = settings.iter().fold(self.gateway_spec(folder)?, |spec, (name, value)| spec.env(name, value));
+    pub(crate) async fn gateway_in(
+        &self,
+        folder: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Gateway> {
+        let spec = settings
+            .iter()
+            .fold(self.gateway_spec(folder)?, |spec, (name, value)| spec.env(name, value));
         let mut gateway = Gateway::start_unready(spec)?;
         gateway.ready().await?;
         Ok(gateway)
@@ -106,8 +112,18 @@ impl Bus {
     }
 
     /// How a worker on it is started.
-    pub(crate) fn worker_spec(&self, folder: &str, mongo: &Mongo, database: &str) -> anyhow::Result<Spec> {
-        optimized(system::worker_spec(&self.scratch.path().join(folder), &self.url(), mongo, database)?)
+    pub(crate) fn worker_spec(
+        &self,
+        folder: &str,
+        mongo: &Mongo,
+        database: &str,
+    ) -> anyhow::Result<Spec> {
+        optimized(system::worker_spec(
+            &self.scratch.path().join(folder),
+            &self.url(),
+            mongo,
+            database,
+        )?)
     }
 }
 

@@ -30,7 +30,9 @@ impl Series {
     pub(crate) fn show(&self) -> String {
         let sorted = self.sorted();
         match (sorted.first(), sorted.last()) {
-            (Some(first), Some(last)) => format!("{} ({}–{})", figure(self.median()), figure(*first), figure(*last)),
+            (Some(first), Some(last)) => {
+                format!("{} ({}–{})", figure(self.median()), figure(*first), figure(*last))
+            }
             _ => "–".to_owned(),
         }
     }

@@ -40,7 +40,8 @@ enum Contender {
     Dead,
 }
 
-const ALL: [Contender; 5] = [Contender::Nowhere, Contender::Tenth, Contender::All, Contender::Silent, Contender::Dead];
+const ALL: [Contender; 5] =
+    [Contender::Nowhere, Contender::Tenth, Contender::All, Contender::Silent, Contender::Dead];
 
 impl Contender {
     fn name(self) -> &'static str {
@@ -108,7 +109,12 @@ async fn memory(time: Duration) -> anyhow::Result<Vec<f64>> {
     Ok(seen)
 }
 
-fn report(args: &Args, rounds: usize, rates: &[[Series; CONNECTIONS.len()]], memory: &[f64]) -> Report {
+fn report(
+    args: &Args,
+    rounds: usize,
+    rates: &[[Series; CONNECTIONS.len()]],
+    memory: &[f64],
+) -> Report {
     let mut report = Report::new("What traces cost");
     report.say(&format!(
         "`cargo xtask bench telemetry`: {rounds} rounds in turns, {} s each; median (smallest–largest). wrk posts contacts to a gateway whose \
@@ -116,7 +122,9 @@ fn report(args: &Args, rounds: usize, rates: &[[Series; CONNECTIONS.len()]], mem
         args.seconds
     ));
     let connections = CONNECTIONS.map(|count| count.to_string());
-    let head = |first| [first].into_iter().chain(connections.iter().map(String::as_str)).collect::<Vec<_>>();
+    let head = |first| {
+        [first].into_iter().chain(connections.iter().map(String::as_str)).collect::<Vec<_>>()
+    };
     let rows = |cell: &dyn Fn(usize, usize) -> String, from: usize| -> Vec<Vec<String>> {
         let row = |(index, contender): (usize, Contender)| {
             let cells = (0..CONNECTIONS.len()).map(|column| cell(index, column));
@@ -124,7 +132,10 @@ fn report(args: &Args, rounds: usize, rates: &[[Series; CONNECTIONS.len()]], mem
         };
         ALL.into_iter().enumerate().skip(from).map(row).collect()
     };
-    report.table(&head("requests/s at … connections"), &rows(&|row, column| rates[row][column].show(), 0));
+    report.table(
+        &head("requests/s at … connections"),
+        &rows(&|row, column| rates[row][column].show(), 0),
+    );
     report.say("As a multiple of the first line, round by round:");
     let ratio = |row: usize, column: usize| rates[row][column].over(&rates[0][column]).show();
     report.table(&head("requests/s ÷ those without"), &rows(&ratio, 1));

@@ -70,11 +70,20 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
         let (waiting, listening) = clients(&gateway, args.clients, &id).await?;
         deployer.server.resume()?;
         let verdict = rollout::verdict(&gateway.ci(), &id).await?;
-        let at = verdict["rollouts"][0]["finished_at"].as_str().context("no verdict")?.parse::<Time>()?;
-        for (clients, heard) in [(waiting, &mut figures.waiting), (listening, &mut figures.listening)] {
+        let at = verdict["rollouts"][0]["finished_at"]
+            .as_str()
+            .context("no verdict")?
+            .parse::<Time>()?;
+        for (clients, heard) in
+            [(waiting, &mut figures.waiting), (listening, &mut figures.listening)]
+        {
             heard.add(delays(clients, at).await?);
         }
-        let peak = gateway.server.peak_kib().and_then(|kib| u32::try_from(kib).ok()).context("no memory")?;
+        let peak = gateway
+            .server
+            .peak_kib()
+            .and_then(|kib| u32::try_from(kib).ok())
+            .context("no memory")?;
         figures.memory.push(f64::from(peak) / 1024.0);
         say(&format!("round {round} is done"));
     }
@@ -103,7 +112,8 @@ async fn clients(gateway: &Gateway, count: usize, id: &str) -> anyhow::Result<(C
         anyhow::Ok(())
     };
     tokio::time::timeout(PATIENCE, listeners).await??;
-    let series = "http_server_active_requests{http_request_method=\"GET\",http_route=\"/api/builds/{id}\"}";
+    let series =
+        "http_server_active_requests{http_request_method=\"GET\",http_route=\"/api/builds/{id}\"}";
     within(PATIENCE, "all who wait", || async {
         #[expect(clippy::cast_precision_loss, reason = "a count that a float holds exactly")]
         let wanted = count as f64;
@@ -121,7 +131,9 @@ async fn hear(
     begun: Option<mpsc::UnboundedSender<()>>,
 ) -> anyhow::Result<Time> {
     let mut stream = TcpStream::connect(&address).await?;
-    let head = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {CI_TOKEN}\r\n\r\n");
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {CI_TOKEN}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await?;
     let (mut text, mut buffer, mut begun) = (Vec::new(), [0; 4096], begun);
     loop {

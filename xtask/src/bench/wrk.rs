@@ -26,15 +26,23 @@ pub(crate) struct Seen {
 
 /// Fails if wrk is not there.
 pub(crate) fn check() -> anyhow::Result<()> {
-    ensure!(on_path("wrk").is_some(), "wrk makes the load and has to be on the PATH: `apt-get install wrk`");
+    ensure!(
+        on_path("wrk").is_some(),
+        "wrk makes the load and has to be on the PATH: `apt-get install wrk`"
+    );
     Ok(())
 }
 
 /// Posts contacts over so many connections for so long.
-pub(crate) async fn post_contacts(url: &str, connections: usize, time: Duration) -> anyhow::Result<Seen> {
+pub(crate) async fn post_contacts(
+    url: &str,
+    connections: usize,
+    time: Duration,
+) -> anyhow::Result<Seen> {
     let threads = connections.min(2).to_string();
     let (connections, time) = (connections.to_string(), format!("{}s", time.as_secs()));
-    let mut run = command("wrk", ["-t", &threads, "-c", &connections, "-d", &time, "--timeout", "30s"]);
+    let mut run =
+        command("wrk", ["-t", &threads, "-c", &connections, "-d", &time, "--timeout", "30s"]);
     run.args(["--script", "bench/load/contact.lua", url]);
     let text = tokio::task::spawn_blocking(move || output(run)).await??;
     parse(&text)
@@ -42,7 +50,8 @@ pub(crate) async fn post_contacts(url: &str, connections: usize, time: Duration)
 
 fn parse(text: &str) -> anyhow::Result<Seen> {
     let line = text.lines().find_map(|line| line.strip_prefix("result "));
-    let result: Value = serde_json::from_str(line.with_context(|| format!("no result in what wrk said: {text}"))?)?;
+    let result: Value =
+        serde_json::from_str(line.with_context(|| format!("no result in what wrk said: {text}"))?)?;
     let get = |name| number(&result, name);
     let seen = Seen {
         rate: get("requests")? / get("seconds")?,
@@ -63,7 +72,10 @@ mod tests {
     fn the_scripts_line_is_found() {
         let text = "Running 4s test\nresult {\"seconds\": 4.0, \"requests\": 100, \"failed\": 1, \"refused\": 2, \
                     \"p50_ms\": 1.5, \"p99_ms\": 9.0}\n";
-        assert_eq!(parse(text).unwrap(), Seen { rate: 25.0, p50: 1.5, p99: 9.0, refused: 2.0, failed: 1.0 });
+        assert_eq!(
+            parse(text).unwrap(),
+            Seen { rate: 25.0, p50: 1.5, p99: 9.0, refused: 2.0, failed: 1.0 }
+        );
         assert!(parse("unable to connect").is_err());
     }
 }

@@ -18,9 +18,15 @@ pub(crate) async fn run(stack: &Stack) -> anyhow::Result<()> {
 }
 
 async fn contact(stack: &Stack) -> anyhow::Result<()> {
-    let contact = json!({"name": "Ada Lovelace", "email": "ada@example.org", "message": "It computes."});
+    let contact =
+        json!({"name": "Ada Lovelace", "email": "ada@example.org", "message": "It computes."});
     let answer = stack.http().post_json("/api/contact", &contact).await?;
-    ensure!(answer.status == 202, "the contact was answered with {}: {}", answer.status, answer.text());
+    ensure!(
+        answer.status == 202,
+        "the contact was answered with {}: {}",
+        answer.status,
+        answer.text()
+    );
     let id = answer.json()["id"].as_str().context("no id")?.to_owned();
     say(&format!("contact {id} was accepted"));
     let stored = within(Duration::from_secs(30), "the contact in MongoDB", || async {
@@ -38,7 +44,12 @@ async fn build(stack: &Stack) -> anyhow::Result<()> {
     let build = json!({"job": "portfolio", "number": number, "status": "success", "image": image});
     let ci = stack.http().bearer(CI_TOKEN);
     let answer = ci.post_json("/api/builds", &build).await?;
-    ensure!(answer.status == 202, "the build was answered with {}: {}", answer.status, answer.text());
+    ensure!(
+        answer.status == 202,
+        "the build was answered with {}: {}",
+        answer.status,
+        answer.text()
+    );
     let path = answer.json()["url"].as_str().context("no url")?.to_owned();
     say(&format!("build of {image} was accepted"));
     let verdict = within(Duration::from_secs(150), "a verdict", || async {

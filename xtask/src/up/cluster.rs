@@ -58,16 +58,26 @@ impl Kubernetes {
     }
 
     /// Uses the user's, and changes nothing in it but the image of the target.
-    pub(crate) fn of_the_user(file: &Path, context: Option<&str>, folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn of_the_user(
+        file: &Path,
+        context: Option<&str>,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
         let kubectl = find_tool("kubectl")?;
-        let mut view = command(&kubectl.to_string_lossy(), ["config", "view", "--raw", "--minify", "--flatten"]);
-        view.arg("--kubeconfig").arg(file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?);
+        let mut view = command(
+            &kubectl.to_string_lossy(),
+            ["config", "view", "--raw", "--minify", "--flatten"],
+        );
+        view.arg("--kubeconfig")
+            .arg(file.canonicalize().with_context(|| format!("cannot read {}", file.display()))?);
         view.args(context.map(|name| format!("--context={name}")));
         // One context alone, since the deployer takes the current one.
         let path = folder.join("kubeconfig");
         write_private(&path, &output(view)?)?;
-        let mut get = command(&kubectl.to_string_lossy(), ["get", "deployment", "oriyan-portfolio-app"]);
-        get.args(["--namespace=oriyan-portfolio", "--request-timeout=10s", "--kubeconfig"]).arg(&path);
+        let mut get =
+            command(&kubectl.to_string_lossy(), ["get", "deployment", "oriyan-portfolio-app"]);
+        get.args(["--namespace=oriyan-portfolio", "--request-timeout=10s", "--kubeconfig"])
+            .arg(&path);
         if let Err(error) = output(get) {
             say(&format!(
                 "builds will fail until Deployment/oriyan-portfolio-app is in namespace oriyan-portfolio: {error}"

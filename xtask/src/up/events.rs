@@ -13,16 +13,26 @@ use super::stack::Stack;
 use crate::run::say;
 
 /// What is of interest when all is well. What is not well always is.
-const INTERESTING: [&str; 7] =
-    ["contact stored", "contacts stored", "contact was stored already", "build ", "rollout ", "image set", "tokens "];
+const INTERESTING: [&str; 7] = [
+    "contact stored",
+    "contacts stored",
+    "contact was stored already",
+    "build ",
+    "rollout ",
+    "image set",
+    "tokens ",
+];
 
 /// Fields that say what it is about.
 const FIELDS: [&str; 5] = ["contact.id", "build.id", "image", "reason", "trace_id"];
 
 /// Shows events until a service ends.
 pub(crate) async fn show(stack: &mut Stack) -> anyhow::Result<()> {
-    say("What happens is shown below. Ctrl-C stops everything; the data stays for the next time.\n");
-    let mut logs: Vec<_> = servers(stack).into_iter().map(|server| Log::new(server.spec().log_path())).collect();
+    say(
+        "What happens is shown below. Ctrl-C stops everything; the data stays for the next time.\n",
+    );
+    let mut logs: Vec<_> =
+        servers(stack).into_iter().map(|server| Log::new(server.spec().log_path())).collect();
     loop {
         for log in &mut logs {
             log.new_lines().iter().filter_map(|line| event(line)).for_each(|line| say(&line));
@@ -77,8 +87,11 @@ fn event(line: &str) -> Option<String> {
     }
     let time = text("timestamp").get(11..19).unwrap_or_default();
     let service = text("module").split("::").next().unwrap_or_default();
-    let about: Vec<_> =
-        FIELDS.iter().filter(|name| !text(name).is_empty()).map(|name| format!("{name}={}", text(name))).collect();
+    let about: Vec<_> = FIELDS
+        .iter()
+        .filter(|name| !text(name).is_empty())
+        .map(|name| format!("{name}={}", text(name)))
+        .collect();
     let mark = if trouble { format!("{level} ") } else { String::new() };
     Some(format!("{time}  {service:<14}  {mark}{message}  {}", about.join(" ")))
 }
@@ -90,9 +103,16 @@ mod tests {
     #[test]
     fn only_what_is_of_interest_is_shown() {
         let line = r#"{"timestamp":"2026-05-28T20:26:40.123456Z","level":"INFO","message":"contact stored","module":"contact_worker::app","contact.id":"1"}"#;
-        assert_eq!(event(line).as_deref(), Some("20:26:40  contact_worker  contact stored  contact.id=1"));
+        assert_eq!(
+            event(line).as_deref(),
+            Some("20:26:40  contact_worker  contact stored  contact.id=1")
+        );
         assert_eq!(event(&line.replace("contact stored", "serving")), None);
-        assert!(event(&line.replace("INFO", "WARN").replace("contact stored", "x")).unwrap().contains("WARN x"));
+        assert!(
+            event(&line.replace("INFO", "WARN").replace("contact stored", "x"))
+                .unwrap()
+                .contains("WARN x")
+        );
         assert_eq!(event("not json"), None);
     }
 }

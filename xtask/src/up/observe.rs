@@ -58,7 +58,11 @@ impl Traces {
     pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
         let jaeger = Jaeger::start(&new_log(folder, "jaeger")).await?;
         let pages = http::Client::new(jaeger.url()).get("/").await?.text();
-        let path = if pages.contains(NO_PAGES) { "api/traces/{trace_id}?prettyPrint=true" } else { "trace/{trace_id}" };
+        let path = if pages.contains(NO_PAGES) {
+            "api/traces/{trace_id}?prettyPrint=true"
+        } else {
+            "trace/{trace_id}"
+        };
         let link = format!("{}/{path}", jaeger.url());
         Ok(Self { jaeger, link })
     }
@@ -76,23 +80,36 @@ impl Traces {
 
 impl Metrics {
     /// Starts both. `scraped` are ports of `monitoring/prometheus-up.yml`, and the URLs that stand behind them here.
-    pub(crate) async fn start(folder: &Path, programs: &Programs, scraped: &[(u16, &str)]) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        folder: &Path,
+        programs: &Programs,
+        scraped: &[(u16, &str)],
+    ) -> anyhow::Result<Self> {
         let address = |port: u16, what: &str| format!("127.0.0.1:{}", usual_port(port, what));
         let of_prometheus = address(PROMETHEUS, "Prometheus");
         let of_alertmanager = address(ALERTMANAGER, "Alertmanager");
-        let (prometheus, alertmanager) = (new_log(folder, "prometheus"), new_log(folder, "alertmanager"));
+        let (prometheus, alertmanager) =
+            (new_log(folder, "prometheus"), new_log(folder, "alertmanager"));
         for folder in [&prometheus, &alertmanager] {
             fs::create_dir_all(folder)?;
         }
         let mut moved = vec![(ALERTMANAGER, of_alertmanager.as_str())];
         moved.extend(scraped.iter().map(|(port, url)| (*port, url.trim_start_matches("http://"))));
-        fs::write(prometheus.join("prometheus.yml"), prometheus_settings(&shipped("prometheus-up.yml")?, &moved)?)?;
-        fs::write(alertmanager.join("alertmanager.yml"), alertmanager_settings(&shipped("alertmanager.yml")?)?)?;
+        fs::write(
+            prometheus.join("prometheus.yml"),
+            prometheus_settings(&shipped("prometheus-up.yml")?, &moved)?,
+        )?;
+        fs::write(
+            alertmanager.join("alertmanager.yml"),
+            alertmanager_settings(&shipped("alertmanager.yml")?)?,
+        )?;
 
         let (program, folder) = (programs.alertmanager.clone(), &alertmanager);
         let alertmanager = observers::start_alertmanager(program, folder, &of_alertmanager).await?;
-        let (program, folder, args) = (programs.prometheus.clone(), &prometheus, ["--storage.tsdb.retention.time=1d"]);
-        let prometheus = observers::start_prometheus(program, folder, &of_prometheus, &args).await?;
+        let (program, folder, args) =
+            (programs.prometheus.clone(), &prometheus, ["--storage.tsdb.retention.time=1d"]);
+        let prometheus =
+            observers::start_prometheus(program, folder, &of_prometheus, &args).await?;
         let urls = [of_prometheus, of_alertmanager].map(|address| format!("http://{address}"));
         Ok(Self { prometheus, alertmanager, urls })
     }
@@ -117,7 +134,9 @@ fn shipped(name: &str) -> anyhow::Result<String> {
 fn prometheus_settings(text: &str, moved: &[(u16, &str)]) -> anyhow::Result<String> {
     let rules = workspace_folder().join("monitoring/rules/*.yml");
     // Nothing tells of the NATS server here.
-    let (text, _) = text.split_once("  - job_name: nats").context("monitoring/prometheus-up.yml has no job nats")?;
+    let (text, _) = text
+        .split_once("  - job_name: nats")
+        .context("monitoring/prometheus-up.yml has no job nats")?;
     let mut settings = String::new();
     let mut found = 0;
     for line in text.lines() {
@@ -131,13 +150,17 @@ fn prometheus_settings(text: &str, moved: &[(u16, &str)]) -> anyhow::Result<Stri
         settings += &line.replace("rules/*.yml", &rules.to_string_lossy());
         settings.push('\n');
     }
-    ensure!(found == moved.len(), "monitoring/prometheus-up.yml names other addresses than cargo xtask up does");
+    ensure!(
+        found == moved.len(),
+        "monitoring/prometheus-up.yml names other addresses than cargo xtask up does"
+    );
     Ok(settings)
 }
 
 /// The routes that we ship, to receivers that tell nobody: who runs this looks at the pages.
 fn alertmanager_settings(text: &str) -> anyhow::Result<String> {
-    let (routes, receivers) = text.split_once("\nreceivers:\n").context("alertmanager.yml has no receivers")?;
+    let (routes, receivers) =
+        text.split_once("\nreceivers:\n").context("alertmanager.yml has no receivers")?;
     let names = receivers.lines().filter(|line| line.starts_with("  - name: "));
     Ok(names.fold(format!("{routes}\nreceivers:\n"), |settings, name| settings + name + "\n"))
 }
@@ -148,14 +171,26 @@ mod tests {
 
     #[test]
     fn what_we_ship_is_moved_to_where_things_are() {
-        let moved = [(9093, "127.0.0.1:1"), (9090, "127.0.0.1:9091"), (9091, "127.0.0.1:2"), (9092, "127.0.0.1:3")];
+        let moved = [
+            (9093, "127.0.0.1:1"),
+            (9090, "127.0.0.1:9091"),
+            (9091, "127.0.0.1:2"),
+            (9092, "127.0.0.1:3"),
+        ];
         let settings = prometheus_settings(&shipped("prometheus-up.yml").unwrap(), &moved).unwrap();
         for (_, address) in moved {
-            assert_eq!(settings.matches(&format!("\"{address}\"")).count(), 1, "{address}: {settings}");
+            assert_eq!(
+                settings.matches(&format!("\"{address}\"")).count(),
+                1,
+                "{address}: {settings}"
+            );
         }
         assert!(settings.contains("monitoring/rules/*.yml"), "{settings}");
         let settings = alertmanager_settings(&shipped("alertmanager.yml").unwrap()).unwrap();
-        assert!(settings.contains("receiver: wake") && settings.contains("- name: wake\n"), "{settings}");
+        assert!(
+            settings.contains("receiver: wake") && settings.contains("- name: wake\n"),
+            "{settings}"
+        );
         assert!(!settings.contains("webhook_configs"), "{settings}");
     }
 }

@@ -47,9 +47,15 @@ impl Stack {
             None
         };
         say("starting gateway and contact-worker …");
-        let worker = system::worker_spec(&new_log(&folder, "contact-worker"), &nats.url(), &mongo, "portfolio")?;
+        let worker = system::worker_spec(
+            &new_log(&folder, "contact-worker"),
+            &nats.url(),
+            &mongo,
+            "portfolio",
+        )?;
         let worker = system::start(traced(worker, traces.as_ref())).await?;
-        let spec = traced(Gateway::spec(&new_log(&folder, "gateway"), &nats.url())?, traces.as_ref());
+        let spec =
+            traced(Gateway::spec(&new_log(&folder, "gateway"), &nats.url())?, traces.as_ref());
         Service::run(&spec, "provision").await?;
         let address = format!("127.0.0.1:{}", usual_port(PORT, "the gateway"));
         let mut gateway = Gateway::start_at(spec, &address)?;
@@ -73,7 +79,12 @@ impl Stack {
         };
         say("starting deployer …");
         let folder = new_log(&self.folder, "deployer");
-        let spec = system::deployer_spec(&folder, &self.nats.url(), kubernetes.kubeconfig(), super::cluster::TARGETS)?;
+        let spec = system::deployer_spec(
+            &folder,
+            &self.nats.url(),
+            kubernetes.kubeconfig(),
+            super::cluster::TARGETS,
+        )?;
         let deployer = system::start(traced(spec, self.traces.as_ref())).await?;
         self.builds = Some((kubernetes, deployer));
         Ok(())

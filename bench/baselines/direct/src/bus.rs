@@ -36,7 +36,12 @@ fn message() -> (HeaderMap, String) {
     (headers, payload.to_string())
 }
 
-pub(crate) async fn batches(url: &str, size: usize, time: Duration, most: usize) -> anyhow::Result<Value> {
+pub(crate) async fn batches(
+    url: &str,
+    size: usize,
+    time: Duration,
+    most: usize,
+) -> anyhow::Result<Value> {
     let client = async_nats::connect(url).await?;
     let (started, mut sent) = (Instant::now(), 0);
     while sent < most && started.elapsed() < time {
@@ -73,7 +78,9 @@ pub(crate) async fn singles(url: &str, in_flight: usize, time: Duration) -> anyh
     let sent = stream::repeat_with(|| one(&jetstream))
         .take_while(|_| std::future::ready(started.elapsed() < time))
         .buffer_unordered(in_flight)
-        .fold(Ok(0_usize), |sum, outcome| std::future::ready(sum.and_then(|sum| outcome.map(|()| sum + 1))))
+        .fold(Ok(0_usize), |sum, outcome| {
+            std::future::ready(sum.and_then(|sum| outcome.map(|()| sum + 1)))
+        })
         .await
         .context("a message was not stored")?;
     let seconds = started.elapsed().as_secs_f64();

@@ -65,8 +65,12 @@ async fn main() -> anyhow::Result<()> {
         Cli::Batches { url, batch, seconds, messages } => {
             bus::batches(&url, batch, Duration::from_secs(seconds), messages).await?
         }
-        Cli::Singles { url, in_flight, seconds } => bus::singles(&url, in_flight, Duration::from_secs(seconds)).await?,
-        Cli::Insert { uri, database, batch, documents } => store::insert(&uri, &database, batch, documents).await?,
+        Cli::Singles { url, in_flight, seconds } => {
+            bus::singles(&url, in_flight, Duration::from_secs(seconds)).await?
+        }
+        Cli::Insert { uri, database, batch, documents } => {
+            store::insert(&uri, &database, batch, documents).await?
+        }
     };
     println!("{result}");
     Ok(())

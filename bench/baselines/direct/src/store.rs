@@ -20,11 +20,17 @@ fn document() -> Document {
     }
 }
 
-pub(crate) async fn insert(uri: &str, database: &str, size: usize, documents: usize) -> anyhow::Result<Value> {
+pub(crate) async fn insert(
+    uri: &str,
+    database: &str,
+    size: usize,
+    documents: usize,
+) -> anyhow::Result<Value> {
     let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
     let options = CollectionOptions::builder().write_concern(durable).build();
     let client = Client::with_uri_str(uri).await?;
-    let contacts = client.database(database).collection_with_options::<Document>("contacts", options);
+    let contacts =
+        client.database(database).collection_with_options::<Document>("contacts", options);
     let (started, mut inserted) = (Instant::now(), 0);
     while inserted < documents {
         let batch: Vec<_> = (0..size.min(documents - inserted)).map(|_| document()).collect();

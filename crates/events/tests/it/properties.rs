@@ -52,8 +52,8 @@ proptest! {
 #[test]
 fn nothing_follows_a_verdict_and_every_other_state_leads_to_one() {
     use events::RolloutState::{
-        Accepted, AwaitingArgocd, Failed, Patching, Progressing, Rejected, Reverted, RolledBack, RollingBack,
-        SmokeTesting, Succeeded, Superseded,
+        Accepted, AwaitingArgocd, Failed, Patching, Progressing, Rejected, Reverted, RolledBack,
+        RollingBack, SmokeTesting, Succeeded, Superseded,
     };
     let all = [
         Accepted,
@@ -73,7 +73,11 @@ fn nothing_follows_a_verdict_and_every_other_state_leads_to_one() {
         let followed = all.iter().any(|state| state.may_follow(before));
         assert_eq!(followed, !before.is_terminal(), "{before}");
         assert!(!Accepted.may_follow(before), "{before} has begun");
-        assert_eq!(RolledBack.may_follow(before), before == RollingBack, "only a way back leads back: {before}");
+        assert_eq!(
+            RolledBack.may_follow(before),
+            before == RollingBack,
+            "only a way back leads back: {before}"
+        );
         assert_eq!(Rejected.may_follow(before), before == Accepted, "{before}");
     }
     assert!(!Succeeded.may_follow(RollingBack), "what failed has not succeeded");

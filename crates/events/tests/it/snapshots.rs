@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use events::{
-    BuildFinished, BuildId, BuildStatus, ClockTime, ContactId, ContactSubmitted, Day, DeployRequested, Diagnosis,
-    Event, Forced, Freeze, FreezeWindow, KeyState, KeyUsed, PodDiagnosis, Progress, Rollback, RolloutChanged,
-    RolloutState, TargetChange, TargetChanged, TargetName, TargetState, V1,
+    BuildFinished, BuildId, BuildStatus, ClockTime, ContactId, ContactSubmitted, Day,
+    DeployRequested, Diagnosis, Event, Forced, Freeze, FreezeWindow, KeyState, KeyUsed,
+    PodDiagnosis, Progress, Rollback, RolloutChanged, RolloutState, TargetChange, TargetChanged,
+    TargetName, TargetState, V1,
 };
 use insta::assert_json_snapshot;
 
@@ -55,7 +56,8 @@ fn build() -> BuildFinished {
 }
 
 fn accepted() -> RolloutChanged {
-    let (image, target) = ("mastereflex123/portfolio:v42-abc1234".to_owned(), "portfolio".parse().unwrap());
+    let (image, target) =
+        ("mastereflex123/portfolio:v42-abc1234".to_owned(), "portfolio".parse().unwrap());
     RolloutChanged {
         detail: Some("waits for its turn".to_owned()),
         build: Some(build()),
@@ -112,7 +114,10 @@ fn contact_submitted() {
         message: "Hello.\nIt computes.".to_owned(),
         received_at: at(0),
     };
-    assert_eq!((contact.subject(), contact.message_id()), ("contacts.submitted".to_owned(), ID.to_owned()));
+    assert_eq!(
+        (contact.subject(), contact.message_id()),
+        ("contacts.submitted".to_owned(), ID.to_owned())
+    );
     frozen!("contact_submitted", contact, ContactSubmitted);
 }
 
@@ -122,10 +127,16 @@ fn build_finished() {
         (build().subject(), build().message_id()),
         ("pipeline.build.folder%2Fportfolio".to_owned(), ID.to_owned())
     );
-    let forced = Forced { by: "ana".to_owned(), reason: "the newer one is broken".to_owned(), rollback: false };
+    let forced = Forced {
+        by: "ana".to_owned(),
+        reason: "the newer one is broken".to_owned(),
+        rollback: false,
+    };
     frozen!("build_forced", BuildFinished { forced: Some(forced), ..build() }, BuildFinished);
-    let back = Forced { by: "ana".to_owned(), reason: "v42 loses orders".to_owned(), rollback: true };
-    let back = BuildFinished { forced: Some(back), target: Some("portfolio".parse().unwrap()), ..build() };
+    let back =
+        Forced { by: "ana".to_owned(), reason: "v42 loses orders".to_owned(), rollback: true };
+    let back =
+        BuildFinished { forced: Some(back), target: Some("portfolio".parse().unwrap()), ..build() };
     frozen!("build_rollback", back, BuildFinished);
     frozen!("build_finished", build(), BuildFinished);
 }
@@ -141,9 +152,16 @@ fn deploy_requested() {
         rollback: false,
         requested_at: at(1),
     };
-    assert_eq!((request.subject(), request.message_id()), ("deploy.portfolio".to_owned(), format!("{ID}.portfolio")));
+    assert_eq!(
+        (request.subject(), request.message_id()),
+        ("deploy.portfolio".to_owned(), format!("{ID}.portfolio"))
+    );
     frozen!("deploy_requested", request.clone(), DeployRequested);
-    frozen!("deploy_rollback", DeployRequested { forced: true, rollback: true, ..request }, DeployRequested);
+    frozen!(
+        "deploy_rollback",
+        DeployRequested { forced: true, rollback: true, ..request },
+        DeployRequested
+    );
 }
 
 #[test]
@@ -181,13 +199,31 @@ fn another_version_is_not_read_as_this_one() {
 
 #[test]
 fn target_changed() {
-    let change = |change| TargetChanged { id: ID.parse().unwrap(), ..TargetChanged::new(target(), change, at(3)) };
-    let freeze = Freeze { by: "ana".to_owned(), reason: "the shop is open".to_owned(), until: Some(at(3_600)) };
+    let change = |change| TargetChanged {
+        id: ID.parse().unwrap(),
+        ..TargetChanged::new(target(), change, at(3))
+    };
+    let freeze = Freeze {
+        by: "ana".to_owned(),
+        reason: "the shop is open".to_owned(),
+        until: Some(at(3_600)),
+    };
     let frozen = change(TargetChange::Frozen(freeze.clone()));
-    assert_eq!((frozen.subject(), frozen.message_id()), ("target.portfolio.freeze".to_owned(), ID.to_owned()));
+    assert_eq!(
+        (frozen.subject(), frozen.message_id()),
+        ("target.portfolio.freeze".to_owned(), ID.to_owned())
+    );
     frozen!("target_frozen", frozen, TargetChanged);
-    frozen!("target_frozen_for_good", change(TargetChange::Frozen(Freeze { until: None, ..freeze })), TargetChanged);
-    frozen!("target_resumed", change(TargetChange::Resumed { by: "ana".to_owned() }), TargetChanged);
+    frozen!(
+        "target_frozen_for_good",
+        change(TargetChange::Frozen(Freeze { until: None, ..freeze })),
+        TargetChanged
+    );
+    frozen!(
+        "target_resumed",
+        change(TargetChange::Resumed { by: "ana".to_owned() }),
+        TargetChanged
+    );
     let window = FreezeWindow {
         days: vec![Day::Fri, Day::Sat],
         from: "16:00".parse().unwrap(),

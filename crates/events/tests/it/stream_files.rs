@@ -19,15 +19,18 @@ fn the_files_for_the_nats_cli_equal_the_code() {
         if std::env::var_os("UPDATE_FILES").is_some() {
             fs::write(&path, format!("{expected:#}\n")).unwrap();
         }
-        let found: Value = serde_json::from_slice(&fs::read(&path).unwrap_or_default()).unwrap_or_default();
+        let found: Value =
+            serde_json::from_slice(&fs::read(&path).unwrap_or_default()).unwrap_or_default();
         assert!(found == expected, "{} shall hold:\n{expected:#}", path.display());
     }
 }
 
 #[test]
 fn there_is_a_file_for_nothing_else() {
-    let files: BTreeSet<_> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    let expected: BTreeSet<_> = ALL_STREAMS.iter().map(|stream| format!("{}.json", stream.name).into()).collect();
+    let files: BTreeSet<_> =
+        fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let expected: BTreeSet<_> =
+        ALL_STREAMS.iter().map(|stream| format!("{}.json", stream.name).into()).collect();
     assert_eq!(files, expected);
 }
 

@@ -64,7 +64,10 @@ fn a_version_that_failed_is_refused_until_it_succeeds() {
     let mut told = Told::new();
     told.tell(0, "x/y:v2-abcd", RolloutState::RolledBack, true);
     let objection = told.objection(1, "docker.io/x/y:v2-abcd", "x/y:v1-abcd");
-    assert!(objection.starts_with(&format!("the version failed before, with build {}", told.1[0])), "{objection}");
+    assert!(
+        objection.starts_with(&format!("the version failed before, with build {}", told.1[0])),
+        "{objection}"
+    );
     assert_eq!(told.objection(1, "x/y:v2-abce", "x/y:v1-abcd"), "");
     assert!(told.0.of(&"b".parse().unwrap()).is_none());
     assert_eq!(told.rollouts().quarantined().next(), Some(("docker.io/x/y:v2-abcd", told.1[0])));
@@ -81,7 +84,10 @@ fn a_version_that_failed_is_refused_until_it_succeeds() {
 #[test]
 fn an_older_build_is_refused() {
     let mut told = Told::new();
-    assert_eq!(told.objection(0, "x/y:v2-abcd", "x/y:v10-abcd"), "the build is older than what runs: x/y:v10-abcd");
+    assert_eq!(
+        told.objection(0, "x/y:v2-abcd", "x/y:v10-abcd"),
+        "the build is older than what runs: x/y:v10-abcd"
+    );
     for (image, running) in [
         ("x/y:v2-abcd", "x/y:v2-ffff"),
         ("x/y:v2-abcd", "x/y:latest"),
@@ -146,7 +152,10 @@ fn nothing_but_the_way_back_is_deployed_to_a_frozen_target() {
     assert_eq!(asked(&told, 99, true, true), "");
     assert_eq!(asked(&told, 100, false, false), "");
     told.target(TargetChange::Frozen(Freeze { until: None, ..freeze }));
-    assert_eq!(asked(&told, 1_000_000, false, false), "the target is frozen by ana until somebody resumes it: sale");
+    assert_eq!(
+        asked(&told, 1_000_000, false, false),
+        "the target is frozen by ana until somebody resumes it: sale"
+    );
     told.target(TargetChange::Resumed { by: "ana".to_owned() });
     assert_eq!(asked(&told, 0, false, false), "");
     let window = FreezeWindow {
@@ -156,6 +165,10 @@ fn nothing_but_the_way_back_is_deployed_to_a_frozen_target() {
         zone: "UTC".to_owned(),
     };
     let windows = [window];
-    let weekly = told.asked(0, "x/y:v2-abcd", "x/y:v1-abcd", |question| question.freeze_windows = &windows);
-    assert_eq!(weekly, "the target is frozen until 1970-01-01T12:00:00Z, as each week at this time");
+    let weekly =
+        told.asked(0, "x/y:v2-abcd", "x/y:v1-abcd", |question| question.freeze_windows = &windows);
+    assert_eq!(
+        weekly,
+        "the target is frozen until 1970-01-01T12:00:00Z, as each week at this time"
+    );
 }

@@ -22,8 +22,14 @@ impl Bus {
     /// Keeps `consumer_pending` up to date, and removes what is settled where a consumer is to, until the shutdown begins.
     ///
     /// One consumer is asked after the other: hundreds of requests at once would need memory for an answer that can wait.
-    pub async fn watch_backlog(&self, consumers: &[Consumer], metrics: &ConsumerMetrics, shutdown: &Shutdown) {
-        let mut backlogs: Vec<_> = consumers.iter().map(|consumer| Backlog::new(consumer, metrics)).collect();
+    pub async fn watch_backlog(
+        &self,
+        consumers: &[Consumer],
+        metrics: &ConsumerMetrics,
+        shutdown: &Shutdown,
+    ) {
+        let mut backlogs: Vec<_> =
+            consumers.iter().map(|consumer| Backlog::new(consumer, metrics)).collect();
         let share = SHARE * u32::try_from(consumers.len()).unwrap_or(u32::MAX);
         let mut every = interval(EVERY.max(share));
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -55,7 +61,8 @@ impl Bus {
     /// When the first message for a consumer behind a place in its stream was published.
     async fn published_after(&self, consumer: &Consumer, sequence: u64) -> Option<DateTime<Utc>> {
         let stream = self.jetstream.get_stream_no_info(consumer.stream.name).await.ok()?;
-        let first = stream.get_first_raw_message_by_subject(&consumer.filter, sequence + 1).await.ok()?;
+        let first =
+            stream.get_first_raw_message_by_subject(&consumer.filter, sequence + 1).await.ok()?;
         DateTime::from_timestamp(first.time.unix_timestamp(), 0)
     }
 
@@ -66,7 +73,11 @@ impl Bus {
         }
         let name = consumer.stream.name;
         let stream = self.jetstream.get_stream_no_info(name).await?;
-        stream.purge().sequence(sequence + 1).await.with_context(|| format!("stream {name} cannot be purged"))?;
+        stream
+            .purge()
+            .sequence(sequence + 1)
+            .await
+            .with_context(|| format!("stream {name} cannot be purged"))?;
         Ok(())
     }
 }
@@ -118,7 +129,9 @@ impl<'a> Backlog<'a> {
             }
             Err(error) if !self.failing => {
                 self.failing = true;
-                tracing::warn!("what is settled stays in the stream, which may get full: {error:#}");
+                tracing::warn!(
+                    "what is settled stays in the stream, which may get full: {error:#}"
+                );
             }
             Err(_) => {}
         }

@@ -29,8 +29,12 @@ const BATCH_COMMIT: HeaderName = HeaderName::from_static("Nats-Batch-Commit");
 
 /// The limits of a group. The server takes at most 1,000 messages a batch and 50 batches a stream at once. One commit at a time
 /// was measured to be the fastest at every load: more only split the groups.
-pub const LIMITS: Limits =
-    Limits { group_messages: 1_000, group_bytes: 4 * 1024 * 1024, commits_in_flight: 1, in_progress: 8_192 };
+pub const LIMITS: Limits = Limits {
+    group_messages: 1_000,
+    group_bytes: 4 * 1024 * 1024,
+    commits_in_flight: 1,
+    in_progress: 8_192,
+};
 
 /// A batch costs the server as much time as about so many single messages, whatever its size: it makes a folder for it, syncs
 /// what is in there, and removes it again.
@@ -77,10 +81,17 @@ impl GroupPublisher {
     pub async fn publish<E: Event>(&self, event: &E) -> Result<Published, PublishError> {
         let subject = event.subject();
         let span = publish::span(E::STREAM.name, &subject);
-        let headers = headers::of_event(event, self.bus.name, span.as_ref().unwrap_or(&Span::current()));
+        let headers =
+            headers::of_event(event, self.bus.name, span.as_ref().unwrap_or(&Span::current()));
         let payload = Bytes::from(serde_json::to_vec(event)?);
         let started = Instant::now();
-        let prepared = Prepared { subject, headers, payload, deadline: started + self.within, span: span.clone() };
+        let prepared = Prepared {
+            subject,
+            headers,
+            payload,
+            deadline: started + self.within,
+            span: span.clone(),
+        };
         let outcome = self.commits.submit(prepared).await;
         let result = match outcome {
             Ok(outcome) => outcome,
@@ -111,11 +122,14 @@ impl Log for BatchLog {
         }
         let span = self.span(&group);
         // The patience of the one that has waited longest is that of all.
-        let deadline = group.iter().map(|message| message.deadline).min().unwrap_or_else(Instant::now);
+        let deadline =
+            group.iter().map(|message| message.deadline).min().unwrap_or_else(Instant::now);
         match self.all_or_none(&group, deadline).instrument(span.clone()).await {
             Ok(last) => {
                 let first = (last + 1).saturating_sub(group.len() as u64);
-                (first..=last).map(|sequence| Ok(Published { sequence, duplicate: false })).collect()
+                (first..=last)
+                    .map(|sequence| Ok(Published { sequence, duplicate: false }))
+                    .collect()
             }
             Err(Refusal::All(error)) => {
                 let why = error.to_error();
@@ -126,7 +140,11 @@ impl Log for BatchLog {
             Err(Refusal::Split) => {
                 self.bus.metrics.fallbacks.with_label_values(&labels).inc();
                 spans::failed(&span, "split", "it is published one by one");
-                tracing::debug!(stream = self.stream.name, messages = group.len(), "a batch is published one by one");
+                tracing::debug!(
+                    stream = self.stream.name,
+                    messages = group.len(),
+                    "a batch is published one by one"
+                );
                 self.one_by_one(group).await
             }
         }
@@ -235,13 +253,22 @@ impl BatchLog {
         let Some((last, others)) = group.split_last() else { return Attempt::Unknown };
         for (index, message) in others.iter().enumerate() {
             let (subject, headers) = (message.subject.clone(), in_batch(message, index + 1));
-            if self.bus.client.publish_with_headers(subject, headers, message.payload.clone()).await.is_err() {
+            if self
+                .bus
+                .client
+                .publish_with_headers(subject, headers, message.payload.clone())
+                .await
+                .is_err()
+            {
                 return Attempt::Unknown;
             }
         }
         let mut headers = in_batch(last, group.len());
         headers.insert(BATCH_COMMIT, "1");
-        let request = Request::new().headers(headers).payload(last.payload.clone()).timeout(Some(ANSWER_TIMEOUT));
+        let request = Request::new()
+            .headers(headers)
+            .payload(last.payload.clone())
+            .timeout(Some(ANSWER_TIMEOUT));
         match self.bus.client.send_request(last.subject.clone(), request).await {
             Ok(answer) => judge(&answer.payload, &batch, group.len()),
             Err(error) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
@@ -255,7 +282,9 @@ impl BatchLog {
 /// What the server's answer to a batch means.
 fn judge(payload: &[u8], batch: &str, count: usize) -> Attempt {
     match serde_json::from_slice::<Response<BatchAck>>(payload) {
-        Ok(Response::Ok(ack)) if ack.batch == batch && ack.count == count as u64 => Attempt::Done(ack.seq),
+        Ok(Response::Ok(ack)) if ack.batch == batch && ack.count == count as u64 => {
+            Attempt::Done(ack.seq)
+        }
         Ok(Response::Ok(_)) | Err(_) => Attempt::Unknown,
         Ok(Response::Err { error }) => match error.error_code().0 {
             // JSStreamStoreFailedF and those like it
@@ -287,7 +316,9 @@ mod tests {
 
     #[test]
     fn each_answer_to_a_batch_has_its_meaning() {
-        let error = |code: u32| format!(r#"{{"error": {{"code": 400, "err_code": {code}, "description": "x"}}}}"#);
+        let error = |code: u32| {
+            format!(r#"{{"error": {{"code": 400, "err_code": {code}, "description": "x"}}}}"#)
+        };
         assert_eq!(judged(r#"{"stream": "S", "seq": 7, "batch": "b", "count": 3}"#), "done");
         assert_eq!(judged(r#"{"stream": "S", "seq": 7, "batch": "other", "count": 3}"#), "unknown");
         assert_eq!(judged(r#"{"stream": "S", "seq": 7, "batch": "b", "count": 2}"#), "unknown");

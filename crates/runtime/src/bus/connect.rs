@@ -36,7 +36,12 @@ impl Bus {
     ///
     /// # Errors
     /// [`ConfigError`] if a file that the configuration names cannot be read.
-    pub async fn connect(name: &'static str, config: &Nats, latch: Latch, registry: &Registry) -> anyhow::Result<Self> {
+    pub async fn connect(
+        name: &'static str,
+        config: &Nats,
+        latch: Latch,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
         let (sender, connected) = watch::channel(false);
         let (refused, refusals) = watch::channel(String::new());
         let metrics = BusMetrics::new(registry);
@@ -94,10 +99,9 @@ async fn sign_in(config: &Nats) -> anyhow::Result<ConnectOptions> {
     };
     if let Some(file) = &config.creds_file {
         readable("NATS_CREDS_FILE", file).await?;
-        options = options
-            .credentials_file(file)
-            .await
-            .map_err(|error| ConfigError::new("NATS_CREDS_FILE", format_args!("{}: {error}", file.display())))?;
+        options = options.credentials_file(file).await.map_err(|error| {
+            ConfigError::new("NATS_CREDS_FILE", format_args!("{}: {error}", file.display()))
+        })?;
     }
     if let Some(file) = &config.ca_file {
         // The client, too, reads it at each attempt.
@@ -110,13 +114,16 @@ async fn sign_in(config: &Nats) -> anyhow::Result<ConnectOptions> {
 async fn readable(variable: &str, file: &Path) -> Result<(), ConfigError> {
     match tokio::fs::read(file).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(ConfigError::new(variable, format_args!("cannot read {}: {error}", file.display()))),
+        Err(error) => {
+            Err(ConfigError::new(variable, format_args!("cannot read {}: {error}", file.display())))
+        }
     }
 }
 
 async fn password(user: String, file: PathBuf) -> Result<Auth, AuthError> {
     let read = tokio::fs::read_to_string(&file).await;
-    let read = read.map_err(|error| AuthError::new(format_args!("cannot read {}: {error}", file.display())))?;
+    let read = read
+        .map_err(|error| AuthError::new(format_args!("cannot read {}: {error}", file.display())))?;
     let mut auth = Auth::new();
     auth.username = Some(user);
     auth.password = Some(read.trim_end().to_owned());
@@ -148,10 +155,14 @@ fn observe(event: &Event, latch: &Latch, connected: &watch::Sender<bool>, metric
             latch.unset("closed");
         }
         // The next attempt says the same: the latch tells it once.
-        Event::ClientError(error) if !*connected.borrow() => latch.unset(format!("not connected: {error}")),
+        Event::ClientError(error) if !*connected.borrow() => {
+            latch.unset(format!("not connected: {error}"))
+        }
         Event::ClientError(error) => tracing::warn!("NATS: {error}"),
         Event::ServerError(error) => tracing::warn!("NATS: {error}"),
-        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => tracing::info!("NATS: {event}"),
+        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {
+            tracing::info!("NATS: {event}")
+        }
     }
 }
 

@@ -36,7 +36,11 @@ impl Bus {
         // A counter that is there from the start can be watched for its first increase.
         metrics.dead_lettered.with_label_values(&[consumer.stream.name, &consumer.name]);
         for outcome in ["settled", "retried", "dead_lettered"] {
-            metrics.messages.with_label_values(&[consumer.stream.name, consumer.name.as_str(), outcome]);
+            metrics.messages.with_label_values(&[
+                consumer.stream.name,
+                consumer.name.as_str(),
+                outcome,
+            ]);
         }
         let work = Work { bus: self, consumer: &consumer, handler: &*handler, metrics: &metrics };
         while !shutdown.has_begun() {
@@ -54,7 +58,8 @@ impl Bus {
 
     pub(super) async fn find_consumer(&self, consumer: &Consumer) -> Result<PullConsumer, String> {
         self.connected(Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
-        let found = self.jetstream.get_consumer_from_stream(&consumer.name, consumer.stream.name).await;
+        let found =
+            self.jetstream.get_consumer_from_stream(&consumer.name, consumer.stream.name).await;
         found.map_err(|error| {
             use async_nats::jetstream::stream::ConsumerErrorKind as Kind;
             let name = &consumer.name;
@@ -74,7 +79,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 impl<H: Handler> Work<'_, H> {
     /// Takes messages until the shutdown begins, the consumer breaks, or the handler lacks a dependency.
     async fn take_until(&self, shutdown: &Shutdown, latch: &Latch) -> Result<(), String> {
-        let Some(found) = shutdown.unless_begun(self.bus.find_consumer(self.consumer)).await else { return Ok(()) };
+        let Some(found) = shutdown.unless_begun(self.bus.find_consumer(self.consumer)).await else {
+            return Ok(());
+        };
         let found = found?;
         latch.set("consuming");
         // Boxed: there may be hundreds of consumers, and each needs one of the two.
@@ -102,7 +109,11 @@ impl<H: Handler> Work<'_, H> {
         }
     }
 
-    async fn many_at_once(&self, consumer: PullConsumer, shutdown: &Shutdown) -> Result<(), String> {
+    async fn many_at_once(
+        &self,
+        consumer: PullConsumer,
+        shutdown: &Shutdown,
+    ) -> Result<(), String> {
         let messages = consumer
             .stream()
             .max_messages_per_batch(self.consumer.batch * self.consumer.batches_in_process)

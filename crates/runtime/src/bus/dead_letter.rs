@@ -39,7 +39,11 @@ impl Bus {
         // Headers that speak to the server (`Nats-*`) would be obeyed again; they are kept under another name.
         for (name, values) in letter.headers.iter().flat_map(HeaderMap::iter) {
             let name = name.to_string();
-            let kept = if name.to_ascii_lowercase().starts_with("nats-") { format!("Original-{name}") } else { name };
+            let kept = if name.to_ascii_lowercase().starts_with("nats-") {
+                format!("Original-{name}")
+            } else {
+                name
+            };
             for value in values {
                 headers.append(kept.as_str(), value.clone());
             }
@@ -51,15 +55,21 @@ impl Bus {
         headers::set(&mut headers, "Dead-Letter-Subject", &letter.subject);
         headers::set(&mut headers, "Dead-Letter-Consumer", &letter.consumer.name);
         headers::set(&mut headers, "Dead-Letter-Reason", &one_line(reason));
-        headers::set(&mut headers, NATS_MESSAGE_ID, &format!("{}.{}", stream.name, letter.sequence));
-        self.send_raw(dead_letter_subject(stream), headers, letter.payload, Duration::from_secs(5)).await
+        headers::set(
+            &mut headers,
+            NATS_MESSAGE_ID,
+            &format!("{}.{}", stream.name, letter.sequence),
+        );
+        self.send_raw(dead_letter_subject(stream), headers, letter.payload, Duration::from_secs(5))
+            .await
     }
 }
 
 /// A header's value is one line of bounded length.
 fn one_line(reason: &str) -> String {
     let mut line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let end = (0..=MAX_REASON.min(line.len())).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
+    let end =
+        (0..=MAX_REASON.min(line.len())).rev().find(|&end| line.is_char_boundary(end)).unwrap_or(0);
     line.truncate(end);
     line
 }

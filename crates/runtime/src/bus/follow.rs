@@ -35,10 +35,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 impl Bus {
     /// Tells everything that is and comes in the stream of `E`, until the shutdown begins. The latch is set once the past
     /// has been told.
-    pub async fn follow<E: Event>(&self, latch: Latch, shutdown: Shutdown, mut tell: impl FnMut(Followed<E>) + Send) {
+    pub async fn follow<E: Event>(
+        &self,
+        latch: Latch,
+        shutdown: Shutdown,
+        mut tell: impl FnMut(Followed<E>) + Send,
+    ) {
         let mut last = 0;
         while !shutdown.has_begun() {
-            let error = shutdown.unless_begun(self.follow_from(E::STREAM, &mut last, &latch, &mut tell)).await;
+            let error = shutdown
+                .unless_begun(self.follow_from(E::STREAM, &mut last, &latch, &mut tell))
+                .await;
             let Some(error) = error else { return };
             latch.unset(error);
             if shutdown.unless_begun(tokio::time::sleep(PAUSE)).await.is_none() {
@@ -55,7 +62,9 @@ impl Bus {
         latch: &Latch,
         tell: &mut (impl FnMut(Followed<E>) + Send),
     ) -> String {
-        let broke = |error: &dyn std::fmt::Display| format!("stream {} cannot be followed: {error}", stream.name);
+        let broke = |error: &dyn std::fmt::Display| {
+            format!("stream {} cannot be followed: {error}", stream.name)
+        };
         let target = match self.last_sequence(stream).await {
             Ok(target) => target,
             Err(error) => return error,
@@ -95,7 +104,11 @@ impl Bus {
             };
             let event = serde_json::from_slice(&message.payload).ok();
             if event.is_none() {
-                tracing::warn!(stream = stream.name, message.sequence = sequence, "not one of ours, passed over");
+                tracing::warn!(
+                    stream = stream.name,
+                    message.sequence = sequence,
+                    "not one of ours, passed over"
+                );
             }
             // The stream's last message may be gone; then the last one that is left is the target.
             *last = if pending == 0 { sequence.max(target) } else { sequence };
@@ -125,7 +138,11 @@ impl Bus {
     ///
     /// # Errors
     /// What is wrong, in words.
-    pub async fn read_after<E: Event>(&self, place: u64, limit: usize) -> Result<Vec<(u64, E)>, String> {
+    pub async fn read_after<E: Event>(
+        &self,
+        place: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, E)>, String> {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: place + 1 },
             ..self.reading()
@@ -139,11 +156,18 @@ impl Bus {
     /// What is wrong, in words.
     pub async fn read_last<E: Event>(&self, subject: &str) -> Result<Option<(u64, E)>, String> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind as Kind;
-        let broke = |error: &dyn std::fmt::Display| format!("stream {} cannot be read: {error}", E::STREAM.name);
-        let stream = self.jetstream.get_stream_no_info(E::STREAM.name).await.map_err(|error| broke(&error))?;
+        let broke = |error: &dyn std::fmt::Display| {
+            format!("stream {} cannot be read: {error}", E::STREAM.name)
+        };
+        let stream = self
+            .jetstream
+            .get_stream_no_info(E::STREAM.name)
+            .await
+            .map_err(|error| broke(&error))?;
         match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => {
-                let event = serde_json::from_slice(&message.payload).map_err(|error| broke(&error))?;
+                let event =
+                    serde_json::from_slice(&message.payload).map_err(|error| broke(&error))?;
                 Ok(Some((message.sequence, event)))
             }
             Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(None),
@@ -151,14 +175,28 @@ impl Bus {
         }
     }
 
-    async fn read<E: Event>(&self, config: pull::Config, limit: usize) -> Result<Vec<(u64, E)>, String> {
-        let broke = |error: &dyn std::fmt::Display| format!("stream {} cannot be read: {error}", E::STREAM.name);
-        let consumer: PullConsumer =
-            self.jetstream.create_consumer_on_stream(config, E::STREAM.name).await.map_err(|error| broke(&error))?;
-        let mut left = usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX).min(limit);
+    async fn read<E: Event>(
+        &self,
+        config: pull::Config,
+        limit: usize,
+    ) -> Result<Vec<(u64, E)>, String> {
+        let broke = |error: &dyn std::fmt::Display| {
+            format!("stream {} cannot be read: {error}", E::STREAM.name)
+        };
+        let consumer: PullConsumer = self
+            .jetstream
+            .create_consumer_on_stream(config, E::STREAM.name)
+            .await
+            .map_err(|error| broke(&error))?;
+        let mut left =
+            usize::try_from(consumer.cached_info().num_pending).unwrap_or(usize::MAX).min(limit);
         let mut found = Vec::with_capacity(left.min(64));
         while left > 0 {
-            let batch = consumer.fetch().max_messages(left.min(256)).expires(Duration::from_secs(2)).messages();
+            let batch = consumer
+                .fetch()
+                .max_messages(left.min(256))
+                .expires(Duration::from_secs(2))
+                .messages();
             let mut batch = batch.await.map_err(|error| broke(&error))?;
             let before = left;
             while let Some(message) = batch.next().await {

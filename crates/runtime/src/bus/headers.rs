@@ -29,7 +29,11 @@ pub(super) fn of_event<E: Event>(event: &E, source: &str, span: &Span) -> Header
 }
 
 /// Sets a header, unless its value could end the line: then it is left out rather than let in.
-pub(super) fn set<N: async_nats::header::IntoHeaderName>(headers: &mut HeaderMap, name: N, value: &str) {
+pub(super) fn set<N: async_nats::header::IntoHeaderName>(
+    headers: &mut HeaderMap,
+    name: N,
+    value: &str,
+) {
     if let Ok(value) = value.parse::<HeaderValue>() {
         headers.insert(name, value);
     }
@@ -37,5 +41,7 @@ pub(super) fn set<N: async_nats::header::IntoHeaderName>(headers: &mut HeaderMap
 
 /// The trace context that a message carries.
 pub(super) fn trace_context(headers: Option<&HeaderMap>) -> Context {
-    propagation::extract(|name| headers.and_then(|headers| headers.get(name)).map(HeaderValue::as_str))
+    propagation::extract(|name| {
+        headers.and_then(|headers| headers.get(name)).map(HeaderValue::as_str)
+    })
 }

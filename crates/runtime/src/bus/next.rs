@@ -54,13 +54,19 @@ impl Bus {
     ///
     /// # Errors
     /// The consumer is gone, or changes hands: why, in words.
-    pub(super) async fn next(&self, consumer: &Consumer) -> Result<Option<jetstream::Message>, String> {
-        let broke = |why: &dyn std::fmt::Display| format!("consumer {} broke: {why}", consumer.name);
-        let pulls = self.pulls.get_or_try_init(|| Pulls::start(&self.client, &self.jetstream)).await;
+    pub(super) async fn next(
+        &self,
+        consumer: &Consumer,
+    ) -> Result<Option<jetstream::Message>, String> {
+        let broke =
+            |why: &dyn std::fmt::Display| format!("consumer {} broke: {why}", consumer.name);
+        let pulls =
+            self.pulls.get_or_try_init(|| Pulls::start(&self.client, &self.jetstream)).await;
         let pulls = pulls.map_err(|error| broke(&error))?;
         let (pull, answer) = pulls.begin(&consumer.name);
         let subject = format!("CONSUMER.MSG.NEXT.{}.{}", consumer.stream.name, consumer.name);
-        let body = json!({ "batch": 1, "expires": u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX) });
+        let body =
+            json!({ "batch": 1, "expires": u64::try_from(EXPIRES.as_nanos()).unwrap_or(u64::MAX) });
         let request = Request::new().inbox(pull.inbox()).payload(body.to_string().into());
         let sent = self.jetstream.send_request(subject, request).await;
         sent.map_err(|error| broke(&error))?;
@@ -70,9 +76,10 @@ impl Bus {
             None => Ok(Some(jetstream::Message { message, context: self.jetstream.clone() })),
             // It expired before there was one.
             Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => Ok(None),
-            Some(status) => {
-                Err(broke(&format_args!("{status} {}", message.description.as_deref().unwrap_or_default())))
-            }
+            Some(status) => Err(broke(&format_args!(
+                "{status} {}",
+                message.description.as_deref().unwrap_or_default()
+            ))),
         }
     }
 
@@ -84,12 +91,20 @@ impl Bus {
 }
 
 impl Pulls {
-    async fn start(client: &Client, context: &jetstream::Context) -> Result<Self, async_nats::SubscribeError> {
+    async fn start(
+        client: &Client,
+        context: &jetstream::Context,
+    ) -> Result<Self, async_nats::SubscribeError> {
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.>")).await?;
         let waiting = Arc::<Mutex<Waiting>>::default();
         let task = tokio::spawn(hand_out(answers, waiting.clone(), context.clone()));
-        Ok(Self { inbox, requests: AtomicU64::default(), waiting, handing_out: task.abort_handle() })
+        Ok(Self {
+            inbox,
+            requests: AtomicU64::default(),
+            waiting,
+            handing_out: task.abort_handle(),
+        })
     }
 
     /// A new request, and what will be its answer.
@@ -128,7 +143,11 @@ impl Drop for Pull<'_> {
 }
 
 /// Gives each answer to who waits for it.
-async fn hand_out(mut answers: Subscriber, waiting: Arc<Mutex<Waiting>>, context: jetstream::Context) {
+async fn hand_out(
+    mut answers: Subscriber,
+    waiting: Arc<Mutex<Waiting>>,
+    context: jetstream::Context,
+) {
     while let Some(message) = answers.next().await {
         if message.status.is_some() {
             // Of a request that is over, nobody needs to know what became of it.

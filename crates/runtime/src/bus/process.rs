@@ -47,7 +47,10 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Handles a batch, of at least one event and at most as many as the consumer says. One result an event, in order.
-    fn handle(&self, batch: Vec<Delivery<Self::Event>>) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
+    fn handle(
+        &self,
+        batch: Vec<Delivery<Self::Event>>,
+    ) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
 }
 
 /// What stays the same from message to message.
@@ -144,15 +147,26 @@ impl<H: Handler> Work<'_, H> {
         }
     }
 
-    async fn settle(&self, message: &jetstream::Message, result: &Result<(), Failure>, span: &Span) {
+    async fn settle(
+        &self,
+        message: &jetstream::Message,
+        result: &Result<(), Failure>,
+        span: &Span,
+    ) {
         let info = message.info();
-        let (sequence, deliveries) =
-            info.as_ref().map_or((0, 1), |info| (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1)));
+        let (sequence, deliveries) = info.as_ref().map_or((0, 1), |info| {
+            (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1))
+        });
         let consumer = self.consumer.name.as_str();
         let warn = || {
             if let Err(failure) = result {
                 span.in_scope(|| {
-                    tracing::warn!(consumer, message.sequence = sequence, deliveries, "a message {failure}");
+                    tracing::warn!(
+                        consumer,
+                        message.sequence = sequence,
+                        deliveries,
+                        "a message {failure}"
+                    );
                 });
             }
         };
@@ -175,7 +189,10 @@ impl<H: Handler> Work<'_, H> {
                     headers: message.headers.clone(),
                     payload: message.payload.clone(),
                 };
-                let trace_id = headers::trace_context(message.headers.as_ref()).span().span_context().trace_id();
+                let trace_id = headers::trace_context(message.headers.as_ref())
+                    .span()
+                    .span_context()
+                    .trace_id();
                 match self.bus.store_dead_letter(letter, &reason).await {
                     Ok(_) => {
                         let labels = [self.consumer.stream.name, consumer];
@@ -196,26 +213,41 @@ impl<H: Handler> Work<'_, H> {
             AckKind::Term => "dead_lettered",
             _ => "retried",
         };
-        self.metrics.messages.with_label_values(&[self.consumer.stream.name, consumer, outcome]).inc();
+        self.metrics
+            .messages
+            .with_label_values(&[self.consumer.stream.name, consumer, outcome])
+            .inc();
         if let Err(error) = message.ack_with(kind).await {
-            tracing::warn!(consumer, message.sequence = sequence, "could not settle, it will come again: {error}");
+            tracing::warn!(
+                consumer,
+                message.sequence = sequence,
+                "could not settle, it will come again: {error}"
+            );
         }
     }
 }
 
 /// Notes in the span of a batch how many of it failed, and why the first of them did.
 fn tell(span: &Span, results: &[Result<(), Failure>]) {
-    let mut failures = results.iter().filter_map(|result| result.as_ref().err()).filter(|failure| failure.is_error());
+    let mut failures = results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .filter(|failure| failure.is_error());
     if let Some(first) = failures.next() {
         let failed = 1 + failures.count();
-        let of_many = if results.len() > 1 { format!("{failed} of {}: ", results.len()) } else { String::new() };
+        let of_many = if results.len() > 1 {
+            format!("{failed} of {}: ", results.len())
+        } else {
+            String::new()
+        };
         spans::failed(span, first.kind(), format!("{of_many}{first}"));
     }
 }
 
 /// Reads an event. The reason why it cannot be read holds none of its data.
 fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, String> {
-    let event = serde_json::from_slice(&message.payload).map_err(|error| undecodable(E::TYPE, &error))?;
+    let event =
+        serde_json::from_slice(&message.payload).map_err(|error| undecodable(E::TYPE, &error))?;
     let info = message.info().map_err(|error| format!("not a message of a stream: {error}"))?;
     let deliveries = u64::try_from(info.delivered).unwrap_or(1);
     Ok(Delivery {
@@ -252,10 +284,16 @@ mod tests {
         for (text, expected) in [
             ("{", "not a contact: eof error at line 1 column 1"),
             ("hunter2", "not a contact: syntax error at line 1 column 1"),
-            (r#"{"v":2}"#, "not a contact: payload version 2 is not known, only 1 is at line 1 column 7"),
+            (
+                r#"{"v":2}"#,
+                "not a contact: payload version 2 is not known, only 1 is at line 1 column 7",
+            ),
             (r#"{"v":1,"id":"ada@example.org"}"#, "not a contact: data error at line 1 column 29"),
             (r#"{"v":1}"#, "not a contact: missing field `id` at line 1 column 7"),
-            (r#"{"v":1,"ada@example.org":1,"v":1}"#, "not a contact: data error at line 1 column 30"),
+            (
+                r#"{"v":1,"ada@example.org":1,"v":1}"#,
+                "not a contact: data error at line 1 column 30",
+            ),
         ] {
             assert_eq!(reason(text), expected, "{text}");
         }

@@ -7,8 +7,8 @@ use async_nats::jetstream::{
     self, ErrorCode,
     consumer::pull,
     context::{
-        ConsumerInfoError, ConsumerInfoErrorKind, CreateStreamError, CreateStreamErrorKind, GetStreamError,
-        GetStreamErrorKind,
+        ConsumerInfoError, ConsumerInfoErrorKind, CreateStreamError, CreateStreamErrorKind,
+        GetStreamError, GetStreamErrorKind,
     },
     stream::{self, ConsumerError, ConsumerErrorKind},
 };
@@ -42,15 +42,22 @@ impl Bus {
     ) -> anyhow::Result<Vec<String>> {
         let mut said = Vec::new();
         for stream in streams {
-            let once = async || self.unless_refused(stream.name, self.provision_stream(stream, replicas)).await;
+            let once = async || {
+                self.unless_refused(stream.name, self.provision_stream(stream, replicas)).await
+            };
             let said_of_it = patiently(once).await;
             said.push(said_of_it.with_context(|| format!("stream {}", stream.name))?);
         }
         Ok(said)
     }
 
-    async fn provision_stream(&self, stream: &Stream, replicas: Option<usize>) -> anyhow::Result<String> {
-        let config = |replicas: usize| serde_json::from_value::<stream::Config>(stream.to_json(replicas));
+    async fn provision_stream(
+        &self,
+        stream: &Stream,
+        replicas: Option<usize>,
+    ) -> anyhow::Result<String> {
+        let config =
+            |replicas: usize| serde_json::from_value::<stream::Config>(stream.to_json(replicas));
         let name = stream.name;
         let Some(info) = self.find_stream(stream).await? else {
             self.jetstream.create_stream(config(replicas.unwrap_or(1))?).await?;
@@ -76,7 +83,9 @@ impl Bus {
     pub async fn provision_consumers(&self, consumers: &[Consumer]) -> anyhow::Result<Vec<String>> {
         let mut said = Vec::new();
         for consumer in consumers {
-            let once = async || self.unless_refused(&consumer.name, self.provision_consumer(consumer)).await;
+            let once = async || {
+                self.unless_refused(&consumer.name, self.provision_consumer(consumer)).await
+            };
             let said_of_it = patiently(once).await;
             said.push(said_of_it.with_context(|| format!("consumer {}", consumer.name))?);
         }
@@ -107,7 +116,12 @@ impl Bus {
     }
 
     /// Looks at streams until the shutdown begins. The latch is set while all are there and as a service needs them.
-    pub async fn watch_streams(&self, streams: &[&'static Stream], latch: Latch, shutdown: Shutdown) {
+    pub async fn watch_streams(
+        &self,
+        streams: &[&'static Stream],
+        latch: Latch,
+        shutdown: Shutdown,
+    ) {
         let mut every = interval(CHECK_AGAIN);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -133,7 +147,10 @@ impl Bus {
             let found = serde_json::to_value(&info.config).map_err(|error| error.to_string())?;
             let differences = differences(&found, &stream.to_json(info.config.num_replicas));
             if let Some(difference) = essential(&differences).first() {
-                return Err(format!("stream {} is not as it shall be ({difference}): run provision", stream.name));
+                return Err(format!(
+                    "stream {} is not as it shall be ({difference}): run provision",
+                    stream.name
+                ));
             }
         }
         Ok(())
@@ -144,7 +161,10 @@ impl Bus {
         let of = format!("STREAM.INFO.{}", stream.name);
         match self.unless_refused(&of, self.find_stream(stream)).await {
             Ok(Some(info)) => Ok(info),
-            Ok(None) => Err(format!("stream {} is missing: run provision as a privileged user", stream.name)),
+            Ok(None) => Err(format!(
+                "stream {} is missing: run provision as a privileged user",
+                stream.name
+            )),
             Err(error) => Err(format!("stream {} cannot be seen: {error:#}", stream.name)),
         }
     }
@@ -165,7 +185,9 @@ impl Bus {
 async fn patiently<T>(mut work: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     for _ in 1..TRIES {
         match work().await {
-            Err(error) if may_pass(&error) => tracing::warn!("the bus is not ready for it, trying again: {error:#}"),
+            Err(error) if may_pass(&error) => {
+                tracing::warn!("the bus is not ready for it, trying again: {error:#}")
+            }
             result => return result,
         }
         sleep(TRY_AGAIN).await;
@@ -176,8 +198,9 @@ async fn patiently<T>(mut work: impl AsyncFnMut() -> anyhow::Result<T>) -> anyho
 /// Whether an error says no more than that the servers are not ready.
 fn may_pass(error: &anyhow::Error) -> bool {
     // No peers: a cluster's leader does not know the other servers yet.
-    let unready =
-        |answer: &jetstream::Error| answer.code() == 503 || answer.error_code() == ErrorCode::CLUSTER_NO_PEERS;
+    let unready = |answer: &jetstream::Error| {
+        answer.code() == 503 || answer.error_code() == ErrorCode::CLUSTER_NO_PEERS
+    };
     if let Some(error) = error.downcast_ref::<CreateStreamError>() {
         return match error.kind() {
             CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable => true,
@@ -193,7 +216,10 @@ fn may_pass(error: &anyhow::Error) -> bool {
         };
     }
     if let Some(error) = error.downcast_ref::<ConsumerInfoError>() {
-        return matches!(error.kind(), ConsumerInfoErrorKind::TimedOut | ConsumerInfoErrorKind::Request);
+        return matches!(
+            error.kind(),
+            ConsumerInfoErrorKind::TimedOut | ConsumerInfoErrorKind::Request
+        );
     }
     match error.downcast_ref::<ConsumerError>().map(async_nats::error::Error::kind) {
         Some(ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request) => true,
@@ -226,7 +252,11 @@ mod tests {
         let tried = Cell::new(0);
         let work = async || {
             tried.set(tried.get() + 1);
-            if tried.get() == 1 { Err(GetStreamError::new(GetStreamErrorKind::Request).into()) } else { Ok(()) }
+            if tried.get() == 1 {
+                Err(GetStreamError::new(GetStreamErrorKind::Request).into())
+            } else {
+                Ok(())
+            }
         };
         patiently(work).await.unwrap();
         assert_eq!(tried.get(), 2);

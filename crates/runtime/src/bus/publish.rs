@@ -77,7 +77,11 @@ impl PublishError {
 impl Bus {
     /// Publishes an event and waits for its acknowledgement. An attempt without an answer is repeated with the same id
     /// until the time is up, so that it is stored once however often it was sent.
-    pub async fn publish<E: Event>(&self, event: &E, within: Duration) -> Result<Published, PublishError> {
+    pub async fn publish<E: Event>(
+        &self,
+        event: &E,
+        within: Duration,
+    ) -> Result<Published, PublishError> {
         self.send(event, None, within).await
     }
 
@@ -95,7 +99,12 @@ impl Bus {
         self.send(event, Some(last), within).await
     }
 
-    async fn send<E: Event>(&self, event: &E, last: Option<u64>, within: Duration) -> Result<Published, PublishError> {
+    async fn send<E: Event>(
+        &self,
+        event: &E,
+        last: Option<u64>,
+        within: Duration,
+    ) -> Result<Published, PublishError> {
         let subject = event.subject();
         let own = span(E::STREAM.name, &subject);
         let span = own.clone().unwrap_or_else(Span::current);
@@ -128,8 +137,10 @@ impl Bus {
             let left = deadline.saturating_duration_since(Instant::now());
             // What is sent while disconnected is kept and delivered some day, after we have told that it is not.
             self.connected(left).await.map_err(|_| PublishError::Unavailable)?;
-            let attempt =
-                tokio::time::timeout_at(deadline, self.attempt(subject.clone(), headers.clone(), payload.clone()));
+            let attempt = tokio::time::timeout_at(
+                deadline,
+                self.attempt(subject.clone(), headers.clone(), payload.clone()),
+            );
             match attempt.await {
                 Err(_) => return Err(PublishError::Unavailable),
                 Ok(Ok(published)) => return Ok(published),
@@ -151,7 +162,11 @@ impl Bus {
         payload: Bytes,
     ) -> Result<Published, Option<PublishError>> {
         let message = PublishMessage::build().headers(headers).payload(payload);
-        let sent = self.jetstream.send_publish(subject, message).await.map_err(|error| classify(&error))?;
+        let sent = self
+            .jetstream
+            .send_publish(subject, message)
+            .await
+            .map_err(|error| classify(&error))?;
         let ack = sent.await.map_err(|error| classify(&error))?;
         Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate })
     }
@@ -185,7 +200,9 @@ pub(super) fn tell(span: Option<&Span>, result: &Result<Published, PublishError>
 /// What the client's error means to us; `None` if it says nothing about the outcome.
 fn classify(error: &ClientError) -> Option<PublishError> {
     match error.kind() {
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => None,
+        PublishErrorKind::TimedOut
+        | PublishErrorKind::BrokenPipe
+        | PublishErrorKind::MaxAckPending => None,
         PublishErrorKind::StreamNotFound => Some(PublishError::NoStream),
         PublishErrorKind::WrongLastSequence => Some(PublishError::MovedOn),
         PublishErrorKind::MaxPayloadExceeded => Some(PublishError::TooLarge),

@@ -17,7 +17,11 @@ pub(super) type Refusals = watch::Receiver<String>;
 /// What the server refuses, if that is what it says.
 pub(super) fn refusal(event: &Event) -> Option<&str> {
     match event {
-        Event::ServerError(ServerError::Other(told)) if told.starts_with("Permissions Violation") => Some(told),
+        Event::ServerError(ServerError::Other(told))
+            if told.starts_with("Permissions Violation") =>
+        {
+            Some(told)
+        }
         _ => None,
     }
 }

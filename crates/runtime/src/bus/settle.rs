@@ -56,12 +56,18 @@ pub(super) enum Settlement {
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
 
 /// The first delivery has number 1.
-pub(super) fn settle(outcome: &Result<(), Failure>, delivery: u64, max_deliveries: u64) -> Settlement {
+pub(super) fn settle(
+    outcome: &Result<(), Failure>,
+    delivery: u64,
+    max_deliveries: u64,
+) -> Settlement {
     match outcome {
         Ok(()) => Settlement::Ack,
         Err(Failure::Interrupted) => Settlement::Again(Duration::ZERO),
         Err(Failure::Overtaken(_)) => Settlement::Leave,
-        Err(Failure::Unavailable(_)) => Settlement::Again(delay(delivery).min(Duration::from_secs(10))),
+        Err(Failure::Unavailable(_)) => {
+            Settlement::Again(delay(delivery).min(Duration::from_secs(10)))
+        }
         Err(Failure::Transient(error)) if delivery >= max_deliveries => {
             Settlement::DeadLetter(format!("gave up after {delivery} deliveries: {error:#}"))
         }
@@ -100,9 +106,17 @@ mod tests {
                 10,
                 Settlement::DeadLetter("gave up after 10 deliveries: x".to_owned()),
             ),
-            (Err(Failure::Permanent(anyhow!("x").context("y"))), 1, Settlement::DeadLetter("y: x".to_owned())),
+            (
+                Err(Failure::Permanent(anyhow!("x").context("y"))),
+                1,
+                Settlement::DeadLetter("y: x".to_owned()),
+            ),
         ] {
-            assert_eq!(settle(&outcome, delivery, 10), expected, "{outcome:?} at delivery {delivery}");
+            assert_eq!(
+                settle(&outcome, delivery, 10),
+                expected,
+                "{outcome:?} at delivery {delivery}"
+            );
         }
     }
 

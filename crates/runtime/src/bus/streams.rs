@@ -38,14 +38,21 @@ pub(super) fn differences(found: &Value, wanted: &Value) -> Vec<Difference> {
         .filter_map(|(setting, wanted)| {
             let found = &found[setting];
             let same = found == wanted || (neutral(found) && neutral(wanted));
-            (!same).then(|| Difference { setting: setting.clone(), found: found.clone(), wanted: wanted.clone() })
+            (!same).then(|| Difference {
+                setting: setting.clone(),
+                found: found.clone(),
+                wanted: wanted.clone(),
+            })
         })
         .collect()
 }
 
 /// Of some differences, those with which a service cannot work.
 pub(super) fn essential(differences: &[Difference]) -> Vec<&Difference> {
-    differences.iter().filter(|difference| ESSENTIAL.contains(&difference.setting.as_str())).collect()
+    differences
+        .iter()
+        .filter(|difference| ESSENTIAL.contains(&difference.setting.as_str()))
+        .collect()
 }
 
 /// Why making these changes to a stream that holds `bytes` would lose messages, if it would.
@@ -58,8 +65,14 @@ pub(super) fn loss(differences: &[Difference], bytes: u64) -> Option<String> {
         let (found, wanted) = (limit(&difference.found), limit(&difference.wanted));
         let shrinks = wanted.is_some_and(|wanted| found.is_none_or(|found| wanted < found));
         match difference.setting.as_str() {
-            "retention" | "storage" => Some(format!("{difference} cannot be changed while the stream holds messages")),
-            "max_bytes" if wanted.is_some_and(|wanted| u64::try_from(wanted).is_ok_and(|wanted| wanted < bytes)) => {
+            "retention" | "storage" => {
+                Some(format!("{difference} cannot be changed while the stream holds messages"))
+            }
+            "max_bytes"
+                if wanted.is_some_and(|wanted| {
+                    u64::try_from(wanted).is_ok_and(|wanted| wanted < bytes)
+                }) =>
+            {
                 Some(format!("{difference} is less than the {bytes} bytes that the stream holds"))
             }
             "max_age" | "max_msgs" | "max_msgs_per_subject" if shrinks => {
@@ -79,14 +92,14 @@ mod tests {
     #[test]
     fn no_limit_has_many_names() {
         let found = json!({"max_msgs": -1, "max_age": 0, "allow_direct": false, "subjects": ["a"]});
-        let wanted =
-            json!({"max_msgs": 0, "max_age": 0, "allow_direct": null, "subjects": ["a"], "allow_atomic": false});
+        let wanted = json!({"max_msgs": 0, "max_age": 0, "allow_direct": null, "subjects": ["a"], "allow_atomic": false});
         assert_eq!(differences(&found, &wanted), []);
     }
 
     #[test]
     fn a_difference_is_told_and_judged() {
-        let found = json!({"max_bytes": 100, "max_age": 0, "retention": "limits", "subjects": ["a"]});
+        let found =
+            json!({"max_bytes": 100, "max_age": 0, "retention": "limits", "subjects": ["a"]});
         for (wanted, essential_ones, loses) in [
             (json!({"max_bytes": 200}), 0, false),
             (json!({"max_bytes": 50}), 0, false),
@@ -105,8 +118,10 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_lifted_loses_nothing() {
-        let differences =
-            differences(&json!({"max_age": 9, "max_bytes": 100}), &json!({"max_age": 0, "max_bytes": -1}));
+        let differences = differences(
+            &json!({"max_age": 9, "max_bytes": 100}),
+            &json!({"max_age": 0, "max_bytes": -1}),
+        );
         assert_eq!(differences.len(), 2);
         assert_eq!(loss(&differences, 50), None);
     }

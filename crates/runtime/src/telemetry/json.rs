@@ -48,7 +48,9 @@ where
         let mut fields = Map::new();
         for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
             if let Some(Fields(of_span)) = span.extensions().get() {
-                fields.extend(of_span.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+                fields.extend(
+                    of_span.iter().map(|(name, value)| ((*name).to_owned(), value.clone())),
+                );
             }
         }
         let mut own = Fields(Vec::new());
@@ -63,12 +65,17 @@ where
 
 fn line(event: &Event<'_>, mut fields: Map<String, Value>) -> Result<String, fmt::Error> {
     // Spans describe themselves to OpenTelemetry, not to readers of logs.
-    let for_readers = |name: &str| !["otel.", "log.", "messaging.", "db."].iter().any(|start| name.starts_with(start));
+    let for_readers = |name: &str| {
+        !["otel.", "log.", "messaging.", "db."].iter().any(|start| name.starts_with(start))
+    };
     fields.retain(|name, _| for_readers(name));
     let message = fields.remove("message").unwrap_or_default();
     let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let metadata = event.metadata();
-    let mut line = format!(r#"{{"timestamp":"{timestamp}","level":"{}","message":{message}"#, metadata.level());
+    let mut line = format!(
+        r#"{{"timestamp":"{timestamp}","level":"{}","message":{message}"#,
+        metadata.level()
+    );
     write!(line, r#","module":{}"#, Value::from(metadata.target()))?;
     for (name, value) in &fields {
         write!(line, ",{}:{value}", Value::from(name.as_str()))?;
@@ -155,7 +162,8 @@ mod tests {
     #[test]
     fn the_fields_of_all_spans_stand_at_the_top() {
         let line = logged(|| {
-            let outer = tracing::info_span!("outer", trace_id = "abc", build.id = 1, otel.name = "x");
+            let outer =
+                tracing::info_span!("outer", trace_id = "abc", build.id = 1, otel.name = "x");
             let inner = tracing::info_span!(parent: &outer, "inner", build.id = 2, late = tracing::field::Empty);
             inner.record("late", "set");
             inner.in_scope(|| tracing::info!(ok = true, target = "portfolio", "said \"so\"\n"));

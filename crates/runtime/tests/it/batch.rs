@@ -20,7 +20,10 @@ fn publisher(world: &World) -> GroupPublisher {
     GroupPublisher::start(world.bus.clone(), &CONTACTS, WITHIN, limits)
 }
 
-async fn publish_all(publisher: &GroupPublisher, events: &[ContactSubmitted]) -> Vec<Result<Published, PublishError>> {
+async fn publish_all(
+    publisher: &GroupPublisher,
+    events: &[ContactSubmitted],
+) -> Vec<Result<Published, PublishError>> {
     join_all(events.iter().map(|event| publisher.publish(event))).await
 }
 
@@ -77,7 +80,12 @@ async fn a_few_are_published_one_by_one_at_the_same_time() {
 }
 
 /// One message of a batch that is not ours; the server's answer to it if it ends the batch.
-async fn foreign(jetstream: &async_nats::jetstream::Context, batch: &str, sequence: usize, commit: bool) -> Value {
+async fn foreign(
+    jetstream: &async_nats::jetstream::Context,
+    batch: &str,
+    sequence: usize,
+    commit: bool,
+) -> Value {
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Batch-Id", batch);
     headers.insert("Nats-Batch-Sequence", sequence.to_string());
@@ -160,7 +168,11 @@ async fn a_batch_over_the_servers_limit_is_published_one_by_one() {
     let publisher = GroupPublisher::start(world.bus.clone(), &CONTACTS, WITHIN, limits);
     let events = contacts(1_200);
     let outcomes = publish_all(&publisher, &events).await;
-    assert!(outcomes.iter().all(Result::is_ok), "{:?}", outcomes.iter().find(|outcome| outcome.is_err()));
+    assert!(
+        outcomes.iter().all(Result::is_ok),
+        "{:?}",
+        outcomes.iter().find(|outcome| outcome.is_err())
+    );
     assert_each_once(&stored(&world).await.0, &events);
 }
 
@@ -198,8 +210,12 @@ async fn a_server_that_is_killed_under_load_loses_nothing_and_stores_nothing_twi
         for _ in 0..60 {
             let events = contacts(40);
             let outcomes = publish_all(&publisher, &events).await;
-            accepted
-                .extend(events.into_iter().zip(outcomes).filter_map(|(event, outcome)| outcome.ok().map(|_| event)));
+            accepted.extend(
+                events
+                    .into_iter()
+                    .zip(outcomes)
+                    .filter_map(|(event, outcome)| outcome.ok().map(|_| event)),
+            );
         }
         accepted
     });

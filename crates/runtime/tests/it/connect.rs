@@ -22,7 +22,8 @@ async fn a_file_that_cannot_be_read_is_a_wrong_configuration() {
     ] {
         let cli: Cli = parse_from(["test"].iter().chain(args)).unwrap();
         let latch = Readiness::default().latch("nats");
-        let error = Bus::connect("test", &cli.common.nats, latch, &Registry::new()).await.unwrap_err();
+        let error =
+            Bus::connect("test", &cli.common.nats, latch, &Registry::new()).await.unwrap_err();
         let wrong = error.downcast_ref::<ConfigError>().unwrap();
         assert!(wrong.0.starts_with(&format!("{variable}: cannot read /nowhere: ")), "{wrong}");
     }

@@ -41,7 +41,9 @@ impl Handler for Obedient {
             results.push(match what.as_str() {
                 "never" => Err(Failure::Permanent(anyhow!("it never works"))),
                 "not now" => Err(Failure::Transient(anyhow!("it does not work now"))),
-                "second time" if delivery.deliveries == 1 => Err(Failure::Unavailable(anyhow!("away"))),
+                "second time" if delivery.deliveries == 1 => {
+                    Err(Failure::Unavailable(anyhow!("away")))
+                }
                 "slow" => {
                     tokio::time::sleep(Duration::from_secs(3)).await;
                     Ok(())
@@ -73,11 +75,18 @@ impl Consuming {
             (Arc::new(Obedient::default()), Shutdown::new(Duration::from_secs(5)), Registry::new());
         let task = tokio::spawn({
             let (bus, handler, shutdown) = (world.bus.clone(), handler.clone(), shutdown.clone());
-            let (metrics, latch) = (ConsumerMetrics::new(&registry, "contacts"), world.readiness.latch("consumer"));
+            let (metrics, latch) =
+                (ConsumerMetrics::new(&registry, "contacts"), world.readiness.latch("consumer"));
             async move {
                 tokio::join!(
                     bus.watch_backlog(std::slice::from_ref(&consumer), &metrics, &shutdown),
-                    bus.consume(consumer.clone(), handler, metrics.clone(), latch, shutdown.clone()),
+                    bus.consume(
+                        consumer.clone(),
+                        handler,
+                        metrics.clone(),
+                        latch,
+                        shutdown.clone()
+                    ),
                 );
                 bus.remove_settled(&consumer).await;
             }
@@ -91,7 +100,15 @@ impl Consuming {
     }
 
     async fn left(&self) -> u64 {
-        self.world.jetstream().await.get_stream("CONTACTS").await.unwrap().cached_info().state.messages
+        self.world
+            .jetstream()
+            .await
+            .get_stream("CONTACTS")
+            .await
+            .unwrap()
+            .cached_info()
+            .state
+            .messages
     }
 
     /// Waits until no message is left, then ends.
@@ -136,7 +153,10 @@ async fn a_poison_message_is_put_aside_while_the_others_flow() {
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Msg-Id", "poison");
     headers.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
-    let ack = jetstream.publish_with_headers(ContactSubmitted::SUBJECT, headers, "{\"v\":1}".into()).await.unwrap();
+    let ack = jetstream
+        .publish_with_headers(ContactSubmitted::SUBJECT, headers, "{\"v\":1}".into())
+        .await
+        .unwrap();
     ack.await.unwrap();
     for number in 0..20 {
         consuming.publish(&format!("good {number}")).await;
@@ -159,12 +179,18 @@ async fn a_poison_message_is_put_aside_while_the_others_flow() {
     assert_eq!(header(letter, "Original-Nats-Msg-Id"), "poison");
     assert!(header(letter, "traceparent").contains("0af7651916cd43dd8448eb211c80319c"));
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-    assert!(text.contains(r#"contacts_dead_lettered_total{consumer="contact-worker",stream="CONTACTS"} 1"#), "{text}");
+    assert!(
+        text.contains(
+            r#"contacts_dead_lettered_total{consumer="contact-worker",stream="CONTACTS"} 1"#
+        ),
+        "{text}"
+    );
 }
 
 #[tokio::test]
 async fn failures_are_settled_by_their_class() {
-    let consuming = Consuming::start(Consumer { max_deliveries: 3, ..contact_worker_consumer() }).await;
+    let consuming =
+        Consuming::start(Consumer { max_deliveries: 3, ..contact_worker_consumer() }).await;
     for what in ["never", "not now", "second time", "good"] {
         consuming.publish(what).await;
     }
@@ -172,16 +198,23 @@ async fn failures_are_settled_by_their_class() {
     assert_eq!(deliveries["never"], 1);
     assert_eq!(deliveries["not now"], 3);
     assert_eq!(deliveries["second time"], 2);
-    let mut reasons: Vec<_> =
-        dead_letters(&world).await.iter().map(|letter| header(letter, "Dead-Letter-Reason").to_owned()).collect();
+    let mut reasons: Vec<_> = dead_letters(&world)
+        .await
+        .iter()
+        .map(|letter| header(letter, "Dead-Letter-Reason").to_owned())
+        .collect();
     reasons.sort();
     assert_eq!(reasons, ["gave up after 3 deliveries: it does not work now", "it never works"]);
 }
 
 #[tokio::test]
 async fn long_work_is_not_delivered_again() {
-    let consumer =
-        Consumer { ack_wait: Duration::from_secs(1), batch: 1, max_ack_pending: 1, ..contact_worker_consumer() };
+    let consumer = Consumer {
+        ack_wait: Duration::from_secs(1),
+        batch: 1,
+        max_ack_pending: 1,
+        ..contact_worker_consumer()
+    };
     let consuming = Consuming::start(consumer).await;
     consuming.publish("slow").await;
     let (_, deliveries) = consuming.done().await;
@@ -232,7 +265,8 @@ async fn what_was_asked_for_and_is_not_waited_for_goes_back() {
     world.bus.publish(&contact(), Duration::from_secs(5)).await.unwrap();
     eventually("its delivery to who does not wait any more", || async {
         let stream = world.jetstream().await.get_stream("CONTACTS").await.ok()?;
-        (stream.consumer_info(&consumer.name).await.ok()?.delivered.consumer_sequence >= 1).then_some(())
+        (stream.consumer_info(&consumer.name).await.ok()?.delivered.consumer_sequence >= 1)
+            .then_some(())
     })
     .await;
     let (_, deliveries) = Consuming::start_on(world, consumer).done().await;
@@ -244,11 +278,13 @@ async fn a_consumer_that_is_removed_and_made_again_goes_on() {
     for consumer in [contact_worker_consumer(), one_at_a_time()] {
         let consuming = Consuming::start(consumer.clone()).await;
         consuming.publish("before").await;
-        eventually("an empty stream", || async { (consuming.left().await == 0).then_some(()) }).await;
+        eventually("an empty stream", || async { (consuming.left().await == 0).then_some(()) })
+            .await;
         let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
         stream.delete_consumer(&consumer.name).await.unwrap();
         let detail = || consuming.world.readiness.report().dependencies["consumer"].detail.clone();
-        let missing = || std::future::ready(detail().contains("is missing: run provision").then_some(()));
+        let missing =
+            || std::future::ready(detail().contains("is missing: run provision").then_some(()));
         eventually("what is missing", missing).await;
         consuming.world.bus.provision_consumers(&[consumer]).await.unwrap();
         consuming.publish("after").await;
@@ -263,17 +299,21 @@ async fn a_consumer_that_is_missing_is_named_until_it_is_there() {
     let shutdown = Shutdown::new(Duration::from_secs(5));
     let (handler, registry) = (Arc::new(Obedient::default()), Registry::new());
     let task = tokio::spawn({
-        let (bus, shutdown, latch) = (world.bus.clone(), shutdown.clone(), world.readiness.latch("consumer"));
+        let (bus, shutdown, latch) =
+            (world.bus.clone(), shutdown.clone(), world.readiness.latch("consumer"));
         let metrics = ConsumerMetrics::new(&registry, "contacts");
         async move { bus.consume(contact_worker_consumer(), handler, metrics, latch, shutdown).await }
     });
     let detail = || world.readiness.report().dependencies["consumer"].detail.clone();
     eventually("what is missing", || {
-        std::future::ready(detail().starts_with("consumer contact-worker is missing: run provision").then_some(()))
+        std::future::ready(
+            detail().starts_with("consumer contact-worker is missing: run provision").then_some(()),
+        )
     })
     .await;
     world.bus.provision_consumers(&[contact_worker_consumer()]).await.unwrap();
-    eventually("it to consume", || std::future::ready((detail() == "consuming").then_some(()))).await;
+    eventually("it to consume", || std::future::ready((detail() == "consuming").then_some(())))
+        .await;
     shutdown.begin();
     task.await.unwrap();
 }
@@ -285,7 +325,8 @@ async fn what_is_settled_leaves_the_stream_and_what_is_not_stays() {
         consuming.publish(what).await;
     }
     // The third one waits for its next delivery, and with it the one behind it.
-    eventually("the first two to leave", || async { (consuming.left().await == 2).then_some(()) }).await;
+    eventually("the first two to leave", || async { (consuming.left().await == 2).then_some(()) })
+        .await;
     let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
     assert_eq!(stream.cached_info().state.first_sequence, 3);
     // A last look at its end, without waiting for the next round.

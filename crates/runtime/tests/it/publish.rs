@@ -17,7 +17,8 @@ async fn the_same_event_is_stored_once() {
     let second = world.bus.publish(&event, WITHIN).await.unwrap();
     assert_eq!((first.sequence, first.duplicate), (1, false));
     assert_eq!((second.sequence, second.duplicate), (1, true));
-    let (sequence, found) = world.bus.read_last::<ContactSubmitted>(ContactSubmitted::SUBJECT).await.unwrap().unwrap();
+    let (sequence, found) =
+        world.bus.read_last::<ContactSubmitted>(ContactSubmitted::SUBJECT).await.unwrap().unwrap();
     assert_eq!((sequence, found), (1, event));
 }
 
@@ -26,13 +27,18 @@ async fn only_who_has_seen_the_last_change_writes_the_next() {
     let world = World::start().await;
     let other = connect(&world.nats.url(), &world.readiness).await;
     let subject = change(0, RolloutState::Accepted).subject();
-    let first = world.bus.publish_after(&change(0, RolloutState::Accepted), 0, WITHIN).await.unwrap();
+    let first =
+        world.bus.publish_after(&change(0, RolloutState::Accepted), 0, WITHIN).await.unwrap();
 
     // Another writer with the very same words, who has not seen ours: it is not taken for a repetition of ours.
     let late = other.publish_after(&change(0, RolloutState::Accepted), 0, WITHIN).await;
     assert!(matches!(late, Err(PublishError::MovedOn)), "{late:?}");
 
-    world.bus.publish_after(&change(1, RolloutState::Succeeded), first.sequence, WITHIN).await.unwrap();
+    world
+        .bus
+        .publish_after(&change(1, RolloutState::Succeeded), first.sequence, WITHIN)
+        .await
+        .unwrap();
     let stale = other.publish_after(&change(1, RolloutState::Failed), first.sequence, WITHIN).await;
     assert!(matches!(stale, Err(PublishError::MovedOn)), "{stale:?}");
     let all = world.bus.read_all::<RolloutChanged>(&subject).await.unwrap();
@@ -46,7 +52,8 @@ async fn a_restart_of_the_server_is_borne_within_the_time_that_is_given() {
     world.nats.server.kill();
     let bus = world.bus.clone();
     let event = contact();
-    let publishing = tokio::spawn(async move { bus.publish(&event, Duration::from_secs(20)).await });
+    let publishing =
+        tokio::spawn(async move { bus.publish(&event, Duration::from_secs(20)).await });
     world.nats.start_again().await.unwrap();
     assert_eq!(publishing.await.unwrap().unwrap().sequence, 1);
 }

@@ -1,7 +1,9 @@
 //! A bus for one test, with a consumer's streams on it.
 
 use clap::Parser;
-use events::{CONTACTS, ContactId, ContactSubmitted, DEAD_LETTERS, ROLLOUTS, RolloutChanged, RolloutState, V1};
+use events::{
+    CONTACTS, ContactId, ContactSubmitted, DEAD_LETTERS, ROLLOUTS, RolloutChanged, RolloutState, V1,
+};
 use runtime::{bus::Bus, config, readiness::Readiness};
 use testbed::{Nats, Scratch};
 
@@ -36,8 +38,14 @@ impl World {
 
 pub(crate) async fn connect(url: &str, readiness: &Readiness) -> Bus {
     let cli: Cli = config::parse_from(["test", "--nats-url", url]).unwrap();
-    let bus =
-        Bus::connect("test", &cli.common.nats, readiness.latch("nats"), &prometheus::Registry::new()).await.unwrap();
+    let bus = Bus::connect(
+        "test",
+        &cli.common.nats,
+        readiness.latch("nats"),
+        &prometheus::Registry::new(),
+    )
+    .await
+    .unwrap();
     bus.connected(std::time::Duration::from_secs(10)).await.unwrap();
     bus
 }

@@ -29,7 +29,8 @@ async fn mongod_takes_writes_and_keeps_them_over_a_kill() {
     mongo.collection("test", "things").await.unwrap().insert_one(doc! {"_id": 1}).await.unwrap();
     mongo.server.kill();
     mongo.start_again().await.unwrap();
-    let found = mongo.collection("test", "things").await.unwrap().find_one(doc! {"_id": 1}).await.unwrap();
+    let found =
+        mongo.collection("test", "things").await.unwrap().find_one(doc! {"_id": 1}).await.unwrap();
     assert_eq!(found, Some(doc! {"_id": 1}));
 }
 
@@ -60,8 +61,10 @@ async fn a_server_that_cannot_start_says_why_at_once() {
 
 #[tokio::test]
 async fn nothing_outlives_a_killed_process() {
-    let program = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/holder");
-    let mut holder = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let program =
+        std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/holder");
+    let mut holder =
+        Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let (pid, folder) = line.trim().split_once(' ').unwrap();

@@ -20,7 +20,8 @@ const IMAGE: &str = "mastereflex123/portfolio";
 const REFUSED: [&str; 4] = ["\"status\":4", "\"status\":5", "\"status\": 4", "\"status\": 5"];
 
 /// Parts of commands that say nothing if all is well, or if nothing is under way.
-const SILENT: [&str; 6] = [" > ", "select(", "--signal", "stream rmm", "state=running", "!=\"Healthy\""];
+const SILENT: [&str; 6] =
+    [" > ", "select(", "--signal", "stream rmm", "state=running", "!=\"Healthy\""];
 
 /// Runs those that are said to be run here: in a system of `overlays/kind` that has a past.
 pub(crate) async fn say_what_works() {
@@ -40,7 +41,9 @@ pub(crate) async fn say_what_works() {
             for block in commands(&document) {
                 let chosen: Vec<_> = block
                     .into_iter()
-                    .filter(|command| by_line.get(first_line(command)).is_some_and(|place| place == HERE))
+                    .filter(|command| {
+                        by_line.get(first_line(command)).is_some_and(|place| place == HERE)
+                    })
                     .collect();
                 // What a sentence names again is not meant to be done again.
                 if chosen.is_empty() || (chosen.len() == 1 && done.contains(&chosen)) {
@@ -55,9 +58,14 @@ pub(crate) async fn say_what_works() {
                     letter: newest_letter(system, stream).await.unwrap_or_default(),
                     revision: &good_revision(&installed).await,
                 };
-                let chosen: Vec<_> = chosen.iter().map(|command| stands_for.in_place(command)).collect();
+                let chosen: Vec<_> =
+                    chosen.iter().map(|command| stands_for.in_place(command)).collect();
                 let text = forwarded(system, &(sign_in() + &script(&chosen)));
-                problems.extend(judge(&document, &shell.try_to_run(&installed, &text).stdout, &chosen));
+                problems.extend(judge(
+                    &document,
+                    &shell.try_to_run(&installed, &text).stdout,
+                    &chosen,
+                ));
             }
         }
     })
@@ -72,7 +80,9 @@ pub(crate) fn run_at(place: &str, installed: &Installed) {
         for block in commands(&document) {
             let chosen: Vec<_> = block
                 .into_iter()
-                .filter(|command| by_line.get(first_line(command)).is_some_and(|known| known == place))
+                .filter(|command| {
+                    by_line.get(first_line(command)).is_some_and(|known| known == place)
+                })
                 .collect();
             let told = shell.try_to_run(installed, &script(&chosen)).stdout;
             let problems = judge(&document, &told, &chosen);
@@ -106,7 +116,14 @@ async fn newest_letter(system: &System<'_>, stream: &str) -> Option<u64> {
 
 /// A pod that may be removed.
 async fn a_pod(installed: &Installed) -> String {
-    let get = ["--namespace", NAMESPACE, "get", "pods", "--selector", "app.kubernetes.io/name=contact-worker"];
+    let get = [
+        "--namespace",
+        NAMESPACE,
+        "get",
+        "pods",
+        "--selector",
+        "app.kubernetes.io/name=contact-worker",
+    ];
     let name = ["--output", "jsonpath={.items[0].metadata.name}"];
     installed.cluster.kubectl(&[&get[..], &name].concat()).await.unwrap()
 }
@@ -116,17 +133,28 @@ async fn quiet(system: &System<'_>) {
     eventually("a quiet target", || async {
         let targets: Value = system.operator().get("/api/targets").await.ok()?.json();
         let targets = targets["targets"].as_array()?;
-        targets.iter().all(|target| target["queue"].as_array().is_some_and(Vec::is_empty)).then_some(())
+        targets
+            .iter()
+            .all(|target| target["queue"].as_array().is_some_and(Vec::is_empty))
+            .then_some(())
     })
     .await;
 }
 
 /// The newest revision of the gateway's Deployment with a version that is good.
 async fn good_revision(installed: &Installed) -> String {
-    let history = ["--namespace", NAMESPACE, "rollout", "history", "deployment/oriyan-portfolio-app"];
+    let history =
+        ["--namespace", NAMESPACE, "rollout", "history", "deployment/oriyan-portfolio-app"];
     let told = installed.cluster.kubectl(&history).await.unwrap();
-    let is_good = |line: &&str| [2, 3].iter().any(|number| line.contains(&Fate::Ready.tag(*number)));
-    told.lines().rfind(is_good).unwrap_or_else(|| panic!("{told}")).split(' ').next().unwrap().to_owned()
+    let is_good =
+        |line: &&str| [2, 3].iter().any(|number| line.contains(&Fate::Ready.tag(*number)));
+    told.lines()
+        .rfind(is_good)
+        .unwrap_or_else(|| panic!("{told}"))
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 /// What placeholders of commands stand for.

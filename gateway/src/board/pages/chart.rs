@@ -109,12 +109,14 @@ impl Chart {
                 width: Percent(step - step * 2 / 7),
                 label: label(index, last, bar, left + step / 2),
                 succeeded: (succeeded > 0).then(|| Part { y: base - succeeded, height: succeeded }),
-                failed: (failed > 0).then(|| Part { y: base.saturating_sub(succeeded + failed), height: failed }),
+                failed: (failed > 0)
+                    .then(|| Part { y: base.saturating_sub(succeeded + failed), height: failed }),
                 day,
             });
             left += step;
         }
-        let lines = [0, top / 2, top].map(|count| Line { count, y: TOP + HEIGHT - height(count, top) });
+        let lines =
+            [0, top / 2, top].map(|count| Line { count, y: TOP + HEIGHT - height(count, top) });
         Self { bars, lines: lines.to_vec(), summary }
     }
 }
@@ -132,7 +134,8 @@ fn label(index: usize, last: usize, left: u32, middle: u32) -> Option<Label> {
 
 /// The next even number that a person likes.
 fn round_up(most: u32) -> u32 {
-    let mut nice = (0..9).flat_map(|zeros| [2, 4, 6, 8, 10, 12, 16].map(|digit| digit * 10_u32.pow(zeros)));
+    let mut nice =
+        (0..9).flat_map(|zeros| [2, 4, 6, 8, 10, 12, 16].map(|digit| digit * 10_u32.pow(zeros)));
     nice.find(|nice| *nice >= most).unwrap_or(most)
 }
 
@@ -147,7 +150,9 @@ fn summary(days: &[Day]) -> String {
     let succeeded: u32 = days.iter().map(|day| day.succeeded).sum();
     let failed: u32 = days.iter().map(|day| day.failed).sum();
     let worst = days.iter().max_by_key(|day| day.failed).filter(|day| day.failed > 0);
-    let most = worst.map(|day| format!("; most failed on {}: {}", day.name, day.failed)).unwrap_or_default();
+    let most = worst
+        .map(|day| format!("; most failed on {}: {}", day.name, day.failed))
+        .unwrap_or_default();
     format!("{succeeded} succeeded and {failed} failed in {} days{most}.", days.len())
 }
 
@@ -178,7 +183,10 @@ mod tests {
         for most in [0, 1, 7, 99, 1_000, u32::MAX / 2] {
             let chart = Chart::of(vec![day(most, 0), day(1, u32::from(most > 0))]);
             let parts = chart.bars.iter().flat_map(|bar| [bar.succeeded, bar.failed]).flatten();
-            assert!(parts.into_iter().all(|part| part.y + part.height <= TOP + HEIGHT && part.y >= TOP), "{most}");
+            assert!(
+                parts.into_iter().all(|part| part.y + part.height <= TOP + HEIGHT && part.y >= TOP),
+                "{most}"
+            );
         }
         assert!(Chart::of(Vec::new()).bars.is_empty());
     }

@@ -113,7 +113,10 @@ impl Row {
 impl History {
     /// Whether something is filtered.
     pub(crate) fn filtered(&self) -> bool {
-        self.targets.iter().chain(&self.states).any(|choice| choice.selected && !choice.value.is_empty())
+        self.targets
+            .iter()
+            .chain(&self.states)
+            .any(|choice| choice.selected && !choice.value.is_empty())
     }
 
     /// Whether new rollouts belong at its top.

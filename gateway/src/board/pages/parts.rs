@@ -77,11 +77,19 @@ impl Visitor {
 impl Image {
     /// Takes a reference apart, whatever it is.
     pub(crate) fn of(reference: &str) -> Self {
-        let (name, digest) = reference.split_once('@').map_or((reference, None), |(name, digest)| (name, Some(digest)));
+        let (name, digest) = reference
+            .split_once('@')
+            .map_or((reference, None), |(name, digest)| (name, Some(digest)));
         let slash = name.rfind('/').map_or(0, |slash| slash + 1);
         let (repository, tag) = match name[slash..].split_once(':') {
             Some((last, tag)) => (&name[..slash + last.len()], tag.to_owned()),
-            None => (name, digest.map_or_else(|| "latest".to_owned(), |digest| digest.chars().take(19).collect())),
+            None => (
+                name,
+                digest.map_or_else(
+                    || "latest".to_owned(),
+                    |digest| digest.chars().take(19).collect(),
+                ),
+            ),
         };
         Self { repository: repository.to_owned(), tag, reference: reference.to_owned() }
     }

@@ -111,7 +111,11 @@ impl State {
             Self::Pending | Self::Accepted => "clock",
             Self::Rejected => "ban",
             Self::Superseded => "skip",
-            Self::Running | Self::Patching | Self::Progressing | Self::SmokeTesting | Self::AwaitingArgocd => "run",
+            Self::Running
+            | Self::Patching
+            | Self::Progressing
+            | Self::SmokeTesting
+            | Self::AwaitingArgocd => "run",
             Self::RollingBack | Self::RolledBack => "back",
             Self::Succeeded => "check",
             Self::Failed => "cross",
@@ -125,7 +129,11 @@ impl State {
             Self::Succeeded => Tone::Good,
             Self::Failed | Self::RolledBack | Self::RollingBack => Tone::Bad,
             Self::Rejected | Self::Reverted => Tone::Warn,
-            Self::Running | Self::Patching | Self::Progressing | Self::SmokeTesting | Self::AwaitingArgocd => Tone::Run,
+            Self::Running
+            | Self::Patching
+            | Self::Progressing
+            | Self::SmokeTesting
+            | Self::AwaitingArgocd => Tone::Run,
             Self::Pending | Self::Accepted | Self::Superseded => Tone::Calm,
         }
     }
@@ -139,7 +147,12 @@ impl State {
     pub(crate) fn is_terminal(self) -> bool {
         matches!(
             self,
-            Self::Rejected | Self::Superseded | Self::Succeeded | Self::Failed | Self::RolledBack | Self::Reverted
+            Self::Rejected
+                | Self::Superseded
+                | Self::Succeeded
+                | Self::Failed
+                | Self::RolledBack
+                | Self::Reverted
         )
     }
 }

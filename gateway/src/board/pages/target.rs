@@ -216,16 +216,27 @@ impl Summary {
     /// The counts of some targets.
     pub(crate) fn of(targets: &[Target]) -> Self {
         let chip = |tone, icon, word: &str, is: &dyn Fn(&Target) -> bool| {
-            let targets: Vec<_> =
-                targets.iter().filter(|target| is(target)).map(|target| target.name.clone()).collect();
-            (!targets.is_empty()).then(|| Chip { tone, icon, text: format!("{} {word}", targets.len()), targets })
+            let targets: Vec<_> = targets
+                .iter()
+                .filter(|target| is(target))
+                .map(|target| target.name.clone())
+                .collect();
+            (!targets.is_empty()).then(|| Chip {
+                tone,
+                icon,
+                text: format!("{} {word}", targets.len()),
+                targets,
+            })
         };
         let ended = |target: &Target, tone| {
-            target.current.is_none() && target.verdict.as_ref().is_some_and(|verdict| verdict.state.tone() == tone)
+            target.current.is_none()
+                && target.verdict.as_ref().is_some_and(|verdict| verdict.state.tone() == tone)
         };
         let chips: Vec<_> = [
             chip(Tone::Bad, "cross", "failed", &|target| ended(target, Tone::Bad)),
-            chip(Tone::Bad, "warn", "short of pods", &|target| target.current.is_none() && target.lacking()),
+            chip(Tone::Bad, "warn", "short of pods", &|target| {
+                target.current.is_none() && target.lacking()
+            }),
             chip(Tone::Warn, "swap", "reverted", &|target| ended(target, Tone::Warn)),
             chip(Tone::Run, "run", "rolling out", &|target| target.current.is_some()),
             chip(Tone::Warn, "freeze", "frozen", &|target| !target.freezes.is_empty()),
@@ -234,7 +245,9 @@ impl Summary {
         .into_iter()
         .flatten()
         .collect();
-        let title = chips.first().map_or_else(|| "Rollouts".to_owned(), |chip| format!("{} – Rollouts", chip.text));
+        let title = chips
+            .first()
+            .map_or_else(|| "Rollouts".to_owned(), |chip| format!("{} – Rollouts", chip.text));
         Self { chips, total: targets.len(), title }
     }
 }

@@ -30,7 +30,13 @@ fn build_ref() -> BuildRef {
 /// A target of which the last rollout failed, with hostile words wherever there are words.
 fn target() -> Target {
     let cause = Some(HOSTILE.to_owned());
-    let verdict = Verdict { state: State::Failed, build: build_ref(), image: Image::of(HOSTILE), at: moment(), cause };
+    let verdict = Verdict {
+        state: State::Failed,
+        build: build_ref(),
+        image: Image::of(HOSTILE),
+        at: moment(),
+        cause,
+    };
     Target {
         name: "search".to_owned(),
         namespace: HOSTILE.to_owned(),
@@ -46,7 +52,12 @@ fn target() -> Target {
 }
 
 fn by_hand() -> Freeze {
-    Freeze::ByHand { reason: HOSTILE.to_owned(), by: HOSTILE.to_owned(), since: moment(), until: None }
+    Freeze::ByHand {
+        reason: HOSTILE.to_owned(),
+        by: HOSTILE.to_owned(),
+        since: moment(),
+        until: None,
+    }
 }
 
 fn window() -> Freeze {
@@ -67,7 +78,10 @@ fn row() -> Row {
 }
 
 fn board(operator: bool, state: &str) -> BoardPage {
-    let targets = vec![target(), Target { name: "shop".to_owned(), freezes: vec![by_hand(), window()], ..target() }];
+    let targets = vec![
+        target(),
+        Target { name: "shop".to_owned(), freezes: vec![by_hand(), window()], ..target() },
+    ];
     let states = History::states(state);
     BoardPage {
         frame: frame(operator),
@@ -76,7 +90,13 @@ fn board(operator: bool, state: &str) -> BoardPage {
         targets,
         figures: Figures { frequency: Some(HOSTILE.to_owned()), ..Figures::default() },
         chart: Chart::of(vec![Day { name: HOSTILE.to_owned(), succeeded: 1, failed: 1 }]),
-        history: History { targets: Vec::new(), states, rows: vec![row()], older: None, newest: true },
+        history: History {
+            targets: Vec::new(),
+            states,
+            rows: vec![row()],
+            older: None,
+            newest: true,
+        },
     }
 }
 
@@ -100,8 +120,15 @@ fn build() -> Build {
 fn rollout() -> Rollout {
     let text = || HOSTILE.to_owned();
     let log = vec![text()];
-    let pod =
-        Pod { name: text(), container: text(), reason: text(), message: text(), exit_code: None, restarts: 1, log };
+    let pod = Pod {
+        name: text(),
+        container: text(),
+        reason: text(),
+        message: text(),
+        exit_code: None,
+        restarts: 1,
+        log,
+    };
     Rollout {
         target: Some("search".to_owned()),
         state: State::Rejected,
@@ -111,8 +138,18 @@ fn rollout() -> Rollout {
         started: moment(),
         deadline: None,
         duration: None,
-        steps: vec![Step { state: State::Rejected, at: moment(), after: None, detail: Some(text()) }],
-        diagnosis: Some(Diagnosis { cause: text(), summary: text(), pods: vec![pod], events: vec![text()] }),
+        steps: vec![Step {
+            state: State::Rejected,
+            at: moment(),
+            after: None,
+            detail: Some(text()),
+        }],
+        diagnosis: Some(Diagnosis {
+            cause: text(),
+            summary: text(),
+            pods: vec![pod],
+            events: vec![text()],
+        }),
         back: None,
     }
 }
@@ -124,8 +161,15 @@ fn build_page(operator: bool) -> BuildPage {
 fn pages() -> [String; 4] {
     let text = || HOSTILE.to_owned();
     let sign_in = SignInPage { frame: frame(false), next: text(), error: Some(text()) };
-    let error = ErrorPage { frame: frame(true), title: text(), detail: text(), back: text(), back_label: text() };
-    [board(true, "").render(), build_page(true).render(), sign_in.render(), error.render()].map(Result::unwrap)
+    let error = ErrorPage {
+        frame: frame(true),
+        title: text(),
+        detail: text(),
+        back: text(),
+        back_label: text(),
+    };
+    [board(true, "").render(), build_page(true).render(), sign_in.render(), error.render()]
+        .map(Result::unwrap)
 }
 
 #[test]
@@ -140,16 +184,23 @@ fn what_others_wrote_is_text() {
 fn no_page_has_what_the_policy_forbids() {
     for html in pages() {
         assert!(!html.contains("style=") && !html.contains("<style"), "{html}");
-        assert_eq!(html.matches("<script").count(), html.matches("<script src=\"/assets/board.js\" defer>").count());
+        assert_eq!(
+            html.matches("<script").count(),
+            html.matches("<script src=\"/assets/board.js\" defer>").count()
+        );
     }
 }
 
 #[test]
 fn who_may_not_act_sees_no_actions() {
-    let card = |operator| TargetCard { frame: &frame(operator), target: &target() }.render().unwrap();
+    let card =
+        |operator| TargetCard { frame: &frame(operator), target: &target() }.render().unwrap();
     assert!(card(true).contains("/freeze\"") && card(true).contains("/rollback\""));
     let html = card(false);
-    assert!(!html.contains("<form") && !html.contains("<details") && !html.contains("class=\"acts\""), "{html}");
+    assert!(
+        !html.contains("<form") && !html.contains("<details") && !html.contains("class=\"acts\""),
+        "{html}"
+    );
     let force = "action=\"/rollouts/builds/01980000-0000-7000-8000-000000000001/force\"";
     assert!(build_page(true).render().unwrap().contains(force));
     assert!(!build_page(false).render().unwrap().contains("/force"));
@@ -157,18 +208,24 @@ fn who_may_not_act_sees_no_actions() {
 
 #[test]
 fn only_what_was_rejected_for_a_target_can_be_forced() {
-    for (state, target, may) in
-        [(State::Rejected, Some("a"), true), (State::Rejected, None, false), (State::RolledBack, Some("a"), false)]
-    {
+    for (state, target, may) in [
+        (State::Rejected, Some("a"), true),
+        (State::Rejected, None, false),
+        (State::RolledBack, Some("a"), false),
+    ] {
         let rollout = Rollout { state, target: target.map(str::to_owned), ..rollout() };
-        let html = RolloutSection { frame: &frame(true), build: &build(), rollout: &rollout }.render().unwrap();
+        let html = RolloutSection { frame: &frame(true), build: &build(), rollout: &rollout }
+            .render()
+            .unwrap();
         assert_eq!(html.contains("/force\""), may, "{html}");
     }
 }
 
 #[test]
 fn a_freeze_by_hand_can_be_resumed_and_a_window_cannot() {
-    for (freezes, frozen) in [(vec![], false), (vec![window()], false), (vec![window(), by_hand()], true)] {
+    for (freezes, frozen) in
+        [(vec![], false), (vec![window()], false), (vec![window(), by_hand()], true)]
+    {
         let target = Target { freezes, ..target() };
         let html = TargetCard { frame: &frame(true), target: &target }.render().unwrap();
         assert_eq!(html.contains("/resume\""), frozen, "{html}");
@@ -180,11 +237,17 @@ fn a_freeze_by_hand_can_be_resumed_and_a_window_cannot() {
 #[test]
 fn a_live_row_is_the_row_of_the_page() {
     let live = LiveRow { row: &row() }.render().unwrap();
-    let row = live.strip_prefix("<table><tbody>").and_then(|row| row.strip_suffix("</tbody></table>")).unwrap();
+    let row = live
+        .strip_prefix("<table><tbody>")
+        .and_then(|row| row.strip_suffix("</tbody></table>"))
+        .unwrap();
     let page = board(false, "").render().unwrap();
     assert!(page.contains(row.trim()), "{row}");
     assert!(page.contains("id=\"history\""), "it takes new ones");
-    assert!(!board(false, "failed").render().unwrap().contains("id=\"history\""), "a filtered one takes no new ones");
+    assert!(
+        !board(false, "failed").render().unwrap().contains("id=\"history\""),
+        "a filtered one takes no new ones"
+    );
 }
 
 #[test]
@@ -204,11 +267,24 @@ fn an_image_is_taken_apart() {
 
 #[test]
 fn only_the_web_is_linked() {
-    for url in ["javascript:alert(1)", "javascript://a/%0Aalert(1)", "data:text/html,a", "ftp://a", "//a", ""] {
+    for url in [
+        "javascript:alert(1)",
+        "javascript://a/%0Aalert(1)",
+        "data:text/html,a",
+        "ftp://a",
+        "//a",
+        "",
+    ] {
         assert_eq!(Link::to(url), None, "{url}");
     }
-    assert_eq!(Link::to("HTTPS://ci.example.org:8443/job/1").unwrap().host(), "ci.example.org:8443");
-    assert_eq!(Link::to("https://ci.example.org@evil.example/job/1").unwrap().host(), "evil.example");
+    assert_eq!(
+        Link::to("HTTPS://ci.example.org:8443/job/1").unwrap().host(),
+        "ci.example.org:8443"
+    );
+    assert_eq!(
+        Link::to("https://ci.example.org@evil.example/job/1").unwrap().host(),
+        "evil.example"
+    );
 }
 
 #[test]
@@ -217,15 +293,23 @@ fn states_are_told_apart_without_colour() {
     labels.sort_unstable();
     labels.dedup();
     assert_eq!(labels.len(), State::OF_ROLLOUTS.len());
-    let chosen: Vec<_> = History::states("failed").into_iter().filter(|choice| choice.selected).collect();
+    let chosen: Vec<_> =
+        History::states("failed").into_iter().filter(|choice| choice.selected).collect();
     assert_eq!(chosen.len(), 1);
 }
 
 #[test]
 fn the_summary_counts_what_needs_a_look() {
-    let targets = [target(), Target { name: "shop".to_owned(), freezes: vec![by_hand()], ..target() }];
+    let targets =
+        [target(), Target { name: "shop".to_owned(), freezes: vec![by_hand()], ..target() }];
     let summary = Summary::of(&targets);
     assert_eq!(summary.title, "2 failed – Rollouts");
-    assert_eq!(summary.chips.iter().map(|chip| &*chip.text).collect::<Vec<_>>(), ["2 failed", "1 frozen"]);
-    assert_eq!(Summary::of(&[]), Summary { chips: Vec::new(), total: 0, title: "Rollouts".to_owned() });
+    assert_eq!(
+        summary.chips.iter().map(|chip| &*chip.text).collect::<Vec<_>>(),
+        ["2 failed", "1 frozen"]
+    );
+    assert_eq!(
+        Summary::of(&[]),
+        Summary { chips: Vec::new(), total: 0, title: "Rollouts".to_owned() }
+    );
 }
