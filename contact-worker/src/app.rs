@@ -6,15 +6,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use events::{CONTACTS, ContactSubmitted, DEAD_LETTERS, Stream, contact_worker_consumer};
-use runtime::{
-    bus::{Bus, Delivery, Failure, Handler},
-    config::ProvisionArgs,
-    metrics::ConsumerMetrics,
-    process::Process,
-    readiness::Latch,
-    shutdown::Shutdown,
+use bus::{
+    Bus, ConsumerMetrics, Delivery, Failure, Handler,
+    config::{Nats, ProvisionArgs},
 };
+use events::{CONTACTS, ContactSubmitted, DEAD_LETTERS, Stream, contact_worker_consumer};
+use service::{process::Process, readiness::Latch, shutdown::Shutdown};
 
 use crate::{
     config::Settings,
@@ -30,8 +27,9 @@ const LOGGED_ONE_BY_ONE: usize = 16;
 const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// Stores contacts until the shutdown begins and the batch in hand is stored.
-pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
-    let Process { bus, readiness, registry, shutdown, .. } = process;
+pub(crate) async fn run(settings: Settings, nats: Nats, process: Process) -> anyhow::Result<()> {
+    let bus = Bus::of_process(&process, &nats).await?;
+    let Process { readiness, registry, shutdown, .. } = process;
     let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database)
         .await
         .context("MONGODB_URI")?;
@@ -49,15 +47,17 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
         bus.consume(consumer.clone(), handler, consumers.clone(), of_consumer, shutdown.clone()),
     );
     bus.remove_settled(&consumer).await;
+    bus.flush().await;
     Ok(())
 }
 
 /// Creates or updates what the worker reads from, where it puts what it cannot store, and the store's indexes.
 pub(crate) async fn provision(
-    bus: Bus,
+    nats: Nats,
     settings: Settings,
     args: ProvisionArgs,
 ) -> anyhow::Result<Vec<String>> {
+    let bus = Bus::of_command("contact-worker", &nats).await?;
     let mut said = bus.provision_streams(&streams(), args.replicas).await?;
     said.extend(bus.provision_consumers(&[contact_worker_consumer()]).await?);
     let store = Store::open(&settings.mongodb_uri, &settings.mongodb_database)
@@ -129,10 +129,10 @@ fn log(delivery: &Delivery<ContactSubmitted>, result: &Result<Stored, Failure>) 
     let trace_id = delivery.trace_id();
     match result {
         Ok(Stored::New) => {
-            tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact stored")
+            tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact stored");
         }
         Ok(Stored::Already) => {
-            tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact was stored already")
+            tracing::info!(contact.id = %delivery.event.id, %trace_id, "contact was stored already");
         }
         Err(_) => {}
     }

@@ -1,14 +1,18 @@
 //! What the worker is told.
 
-use runtime::config::{Common, ProvisionArgs};
+use bus::config::{Nats, ProvisionArgs};
 use secrecy::SecretString;
+use service::config::Common;
 
 /// Takes contacts from NATS and persists them in `MongoDB`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "contact-worker", version = runtime::VERSION)]
+#[command(name = "contact-worker", version = service::VERSION)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
+
+    #[command(flatten)]
+    pub(crate) nats: Nats,
 
     #[command(flatten)]
     pub(crate) settings: Settings,
@@ -65,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_wrong_uri_is_told_without_its_password() {
-        let error = runtime::config::parse_from::<Cli>([
+        let error = service::config::parse_from::<Cli>([
             "contact-worker",
             "--mongodb-uri",
             "http://me:hunter2@host",

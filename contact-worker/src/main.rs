@@ -11,18 +11,17 @@ use std::process::ExitCode;
 use config::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli: Cli = match runtime::config::parse() {
+    let cli: Cli = match service::config::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     match cli.command {
         Some(Command::Provision(args)) => {
-            runtime::process::run_command("contact-worker", cli.common, |bus| {
-                app::provision(bus, cli.settings, args)
-            })
+            let work = app::provision(cli.nats, cli.settings, args);
+            service::process::run_command("contact-worker", work)
         }
-        None => runtime::process::run("contact-worker", cli.common, |process| {
-            app::run(cli.settings, process)
+        None => service::process::run("contact-worker", cli.common, |process| {
+            app::run(cli.settings, cli.nats, process)
         }),
     }
 }

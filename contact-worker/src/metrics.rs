@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, Registry};
-use runtime::metrics::register;
+use service::metrics::register;
 
 /// What the worker counts and times.
 #[derive(Clone, Debug)]

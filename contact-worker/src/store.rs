@@ -4,13 +4,14 @@ use std::{collections::HashMap, time::Duration};
 
 use anyhow::anyhow;
 use bson::{Document, doc};
+use bus::Failure;
 use mongodb::{
     Client, Collection, IndexModel,
     error::{Error, ErrorKind, IndexedWriteError, InsertManyError},
     options::{ClientOptions, WriteConcern},
 };
-use runtime::{bus::Failure, spans};
 use secrecy::{ExposeSecret, SecretString};
+use service::spans;
 use tracing::{Instrument, Span, field};
 
 use crate::metrics::Inserted;

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
+use bus::{
+    Bus, ConsumerMetrics,
+    config::{Nats, ProvisionArgs},
+};
 use events::{
     Consumer, DEAD_LETTERS, DEPLOYS, PIPELINE, ROLLOUTS, Stream, TARGETS, executor_consumer,
     planner_consumer,
 };
-use runtime::{
-    bus::Bus,
-    config::ProvisionArgs,
-    metrics::{ConsumerMetrics, register},
-    process::Process,
-};
+use service::{metrics::register, process::Process};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -32,10 +31,12 @@ use crate::{
 pub(crate) async fn run(
     targets: Vec<Target>,
     settings: Settings,
+    nats: Nats,
     process: Process,
 ) -> anyhow::Result<()> {
     let Settings { gateway_url, gitops_folder, path } = settings;
-    let Process { bus, readiness, registry, shutdown, .. } = process;
+    let bus = Bus::of_process(&process, &nats).await?;
+    let Process { readiness, registry, shutdown, .. } = process;
     // Shared by all who need them: there may be hundreds.
     let targets: Vec<Arc<Target>> = targets.into_iter().map(Arc::new).collect();
     let metrics = Metrics::new(&registry, &targets);
@@ -70,7 +71,7 @@ pub(crate) async fn run(
         let (bus, consumer, consumers, shutdown) = consume(planner_consumer());
         let latch = readiness.latch("planner");
         tasks.spawn(async move {
-            bus.consume(consumer, Arc::new(planner), consumers, latch, shutdown).await
+            bus.consume(consumer, Arc::new(planner), consumers, latch, shutdown).await;
         });
     }
     for target in targets {
@@ -88,7 +89,7 @@ pub(crate) async fn run(
         };
         let latch = readiness.latch(consumer.name.clone());
         tasks.spawn(async move {
-            bus.consume(consumer, Arc::new(executor), consumers, latch, shutdown).await
+            bus.consume(consumer, Arc::new(executor), consumers, latch, shutdown).await;
         });
     }
     {
@@ -101,7 +102,7 @@ pub(crate) async fn run(
         tasks.spawn(async move { history.follow(latches, shutdown).await });
     }
     {
-        let reports = Reporter::new(bus, cluster.clone(), history, reported);
+        let reports = Reporter::new(bus.clone(), cluster.clone(), history, reported);
         let shutdown = shutdown.clone();
         tasks.spawn(async move { reports.run(&shutdown).await });
     }
@@ -110,15 +111,17 @@ pub(crate) async fn run(
     readiness.started();
     cluster.watch(latch, &shutdown).await;
     tasks.wait().await;
+    bus.flush().await;
     Ok(())
 }
 
 /// Creates or updates what the deployer reads and writes.
 pub(crate) async fn provision(
-    bus: Bus,
+    nats: Nats,
     targets: Vec<Target>,
     args: ProvisionArgs,
 ) -> anyhow::Result<Vec<String>> {
+    let bus = Bus::of_command("deployer", &nats).await?;
     let mut said = bus.provision_streams(&streams(), args.replicas).await?;
     said.extend(bus.provision_consumers(&all_consumers(&targets)).await?);
     Ok(said)

@@ -29,8 +29,8 @@ use kube::{
     core::Selector,
 };
 use prometheus::HistogramVec;
-use runtime::{config::ConfigError, readiness::Latch, shutdown::Shutdown};
 use serde_json::{Value, json};
+use service::{config::ConfigError, readiness::Latch, shutdown::Shutdown};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{

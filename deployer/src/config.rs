@@ -2,7 +2,8 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use runtime::config::{Common, ConfigError, ProvisionArgs};
+use bus::config::{Nats, ProvisionArgs};
+use service::config::{Common, ConfigError};
 
 use crate::targets::{Target, parse};
 
@@ -10,10 +11,13 @@ use crate::targets::{Target, parse};
 ///
 /// Kubernetes is reached as kubectl reaches it: `KUBECONFIG`, `~/.kube/config`, or the service account of its pod.
 #[derive(Debug, clap::Parser)]
-#[command(name = "deployer", version = runtime::VERSION)]
+#[command(name = "deployer", version = service::VERSION)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
+
+    #[command(flatten)]
+    pub(crate) nats: Nats,
 
     /// YAML file with the Deployments that get builds
     #[arg(long, env, global = true, value_name = "FILE")]

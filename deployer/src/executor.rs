@@ -15,14 +15,11 @@ mod spans;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
+use bus::{Bus, Delivery, Failure, Handler};
 use chrono::Utc;
 use events::{DeployRequested, Diagnosis, ImageReference, RolloutState};
 use planning::Question;
-use runtime::{
-    bus::{Bus, Delivery, Failure, Handler},
-    propagation,
-    shutdown::Shutdown,
-};
+use service::{propagation, shutdown::Shutdown};
 use tokio::time::{Instant, sleep};
 use tracing::{Instrument, Span};
 

@@ -6,15 +6,12 @@ use std::{
 };
 
 use anyhow::anyhow;
+use bus::{Bus, Failure, Followed};
 use events::{
     ROLLOUTS, RolloutChanged, RolloutState, Stream, TARGETS, TargetChanged, TargetName, TargetState,
 };
 use planning::{Standing, Standings};
-use runtime::{
-    bus::{Bus, Failure, Followed},
-    readiness::Latch,
-    shutdown::Shutdown,
-};
+use service::{readiness::Latch, shutdown::Shutdown};
 use tokio::{sync::watch, time::timeout};
 
 /// How long we wait for what the bus has and we have not.

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use config::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli: Cli = match runtime::config::parse() {
+    let cli: Cli = match service::config::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
@@ -38,12 +38,10 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Provision(args)) => {
-            runtime::process::run_command("deployer", cli.common, |bus| {
-                app::provision(bus, targets, args)
-            })
+            service::process::run_command("deployer", app::provision(cli.nats, targets, args))
         }
-        None => runtime::process::run("deployer", cli.common, |process| {
-            app::run(targets, cli.settings, process)
+        None => service::process::run("deployer", cli.common, |process| {
+            app::run(targets, cli.settings, cli.nats, process)
         }),
     }
 }

@@ -8,7 +8,7 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use runtime::metrics::register;
+use service::metrics::register;
 
 use crate::{history::History, targets::Target};
 

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use bus::{Bus, Delivery, Failure, Handler, PublishError};
 use chrono::{DateTime, Utc};
 use events::{BuildFinished, DeployRequested, RolloutChanged, RolloutState, V1};
 use planning::{Decision, Judgement, Policy, Question, Standing, Standings, plan};
-use runtime::bus::{Bus, Delivery, Failure, Handler, PublishError};
 
 use crate::{cluster::Cluster, history::History, metrics::Metrics, targets::Target};
 

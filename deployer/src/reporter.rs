@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bus::Bus;
 use chrono::Utc;
 use events::{TargetChange, TargetChanged, TargetState};
-use runtime::{bus::Bus, shutdown::Shutdown};
+use service::shutdown::Shutdown;
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use bus::{Bus, Failure, PublishError};
 use chrono::Utc;
 use events::{DeployRequested, Event, RolloutChanged, RolloutState};
 use prometheus::HistogramVec;
-use runtime::bus::{Bus, Failure, PublishError};
 
 const WITHIN: Duration = Duration::from_secs(5);
 

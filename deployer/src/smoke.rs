@@ -9,9 +9,9 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use runtime::{propagation, spans};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde_json::Value;
+use service::{propagation, spans};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{Instrument, Span};
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use events::{FreezeWindow, ImageReference, TargetName, TargetState};
 use http::Uri;
 use planning::Policy;
-use runtime::config::duration;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_saphyr::Spanned;
+use service::config::duration;
 
 pub(crate) use gitops::Gitops;
 

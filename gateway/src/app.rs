@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use events::{CONTACTS, IDEMPOTENCY, Stream};
-use runtime::{
-    bus::Bus,
-    config::{ConfigError, ProvisionArgs},
-    process::Process,
-    shutdown::Shutdown,
+use bus::{
+    Bus,
+    config::{Nats, ProvisionArgs},
 };
+use events::{CONTACTS, IDEMPOTENCY, Stream};
+use service::{config::ConfigError, process::Process, shutdown::Shutdown};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -43,8 +42,9 @@ pub(crate) struct App {
 }
 
 /// Serves until the shutdown has begun and every request that was begun is answered.
-pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<()> {
-    let Process { bus, readiness, registry, shutdown, .. } = process;
+pub(crate) async fn run(settings: Settings, nats: Nats, process: Process) -> anyhow::Result<()> {
+    let bus = Bus::of_process(&process, &nats).await?;
+    let Process { readiness, registry, shutdown, .. } = process;
     let listener = serve::listen(settings.listen_addr).map_err(|error| {
         ConfigError::new(
             "LISTEN_ADDR",
@@ -70,6 +70,7 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     background.spawn(app.live.clone().run(app.rollouts.clone(), shutdown.clone()));
     background.spawn({
         let (latch, shutdown) = (readiness.latch("streams"), shutdown.clone());
+        let bus = bus.clone();
         async move { bus.watch_streams(&streams(), latch, shutdown).await }
     });
     background.close();
@@ -79,11 +80,13 @@ pub(crate) async fn run(settings: Settings, process: Process) -> anyhow::Result<
     let connections = app.metrics.connections.clone();
     serve::serve(listener, routes::router(app), &connections, &shutdown).await;
     background.wait().await;
+    bus.flush().await;
     Ok(())
 }
 
 /// Creates or updates the streams that the gateway publishes to and reads.
-pub(crate) async fn provision(bus: Bus, args: ProvisionArgs) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn provision(nats: Nats, args: ProvisionArgs) -> anyhow::Result<Vec<String>> {
+    let bus = Bus::of_command("gateway", &nats).await?;
     bus.provision_streams(&streams(), args.replicas).await
 }
 

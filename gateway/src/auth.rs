@@ -8,9 +8,9 @@ use std::{
 };
 
 use axum::http::{HeaderMap, StatusCode, header};
-use runtime::shutdown::Shutdown;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use service::shutdown::Shutdown;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::time::{MissedTickBehavior, interval};

@@ -17,8 +17,8 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use events::{BuildFinished, BuildId, TargetName};
-use runtime::propagation;
 use serde::{Deserialize, Serialize};
+use service::propagation;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -341,7 +341,7 @@ pub(crate) fn asked_wait(
 }
 
 pub(crate) fn wait(text: &str) -> Result<Duration, Problem> {
-    let wait = runtime::config::duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
+    let wait = service::config::duration(text).ok().filter(|wait| *wait <= MAX_WAIT);
     wait.ok_or_else(|| {
         Problem::new(StatusCode::BAD_REQUEST, "`wait` is a duration of at most 60s, such as 30s")
     })

@@ -2,17 +2,21 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use runtime::bus::{LIMITS, Limits};
-use runtime::config::{Common, ConfigError, ProvisionArgs, address};
+use bus::config::{Nats, ProvisionArgs};
+use bus::{LIMITS, Limits};
+use service::config::{Common, ConfigError, address};
 
 use crate::{auth::Tokens, formats::Jobs};
 
 /// Takes contacts and builds over HTTP and publishes them to NATS; serves pages and the state of builds.
 #[derive(Debug, clap::Parser)]
-#[command(name = "gateway", version = runtime::VERSION, subcommand_negates_reqs = true)]
+#[command(name = "gateway", version = service::VERSION, subcommand_negates_reqs = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,
+
+    #[command(flatten)]
+    pub(crate) nats: Nats,
 
     /// The public address
     #[arg(long, env, default_value = "0.0.0.0:8080", value_parser = address, value_name = "ADDRESS")]

@@ -8,7 +8,7 @@ use events::{
     TargetChange, TargetChanged, TargetName, V1,
 };
 use planning::Standing;
-use runtime::propagation;
+use service::propagation;
 
 use crate::{
     app::App,

@@ -34,5 +34,5 @@ pub(crate) async fn health(State(app): State<Shared>) -> Response {
     } else {
         (StatusCode::OK, "ok")
     };
-    (code, Json(Health { status, version: runtime::VERSION })).into_response()
+    (code, Json(Health { status, version: service::VERSION })).into_response()
 }

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
+use bus::{Bus, PublishError};
 use chrono::{DateTime, TimeDelta, Utc};
 use events::{KeyState, KeyUsed, V1};
-use runtime::bus::{Bus, PublishError};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;

@@ -36,18 +36,18 @@ use std::process::ExitCode;
 use config::{Cli, Command};
 
 fn main() -> ExitCode {
-    let cli: Cli = match runtime::config::parse() {
+    let cli: Cli = match service::config::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
     match cli.command {
         Some(Command::Provision(args)) => {
-            runtime::process::run_command("gateway", cli.common, |bus| app::provision(bus, args))
+            service::process::run_command("gateway", app::provision(cli.nats, args))
         }
         None => match cli.settings() {
-            Ok(settings) => {
-                runtime::process::run("gateway", cli.common, |process| app::run(settings, process))
-            }
+            Ok(settings) => service::process::run("gateway", cli.common, |process| {
+                app::run(settings, cli.nats, process)
+            }),
             Err(error) => error.report(),
         },
     }

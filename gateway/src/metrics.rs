@@ -1,7 +1,7 @@
 //! The gateway's metrics.
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
-use runtime::metrics::register;
+use service::metrics::register;
 
 /// What the gateway counts and times.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use prometheus::IntGauge;
-use runtime::{propagation, spans};
+use service::{propagation, spans};
 use tracing::{Instrument, field};
 use uuid::Uuid;
 

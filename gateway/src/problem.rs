@@ -6,8 +6,8 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use runtime::propagation;
 use serde::Serialize;
+use service::propagation;
 use tracing::Span;
 
 /// One field of the input that is wrong.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use bus::{Bus, GroupPublisher, Limits, PublishError, Published};
 use events::{BuildFinished, CONTACTS, ContactSubmitted, TargetChanged};
-use runtime::bus::{Bus, GroupPublisher, Limits, PublishError, Published};
 
 use crate::problem::Problem;
 

@@ -129,7 +129,7 @@ struct Base;
 pub(crate) fn base() -> openapi::OpenApi {
     let mut base = Base::openapi();
     env!("CARGO_PKG_NAME").clone_into(&mut base.info.title);
-    runtime::VERSION.clone_into(&mut base.info.version);
+    service::VERSION.clone_into(&mut base.info.version);
     base.info.license = None;
     base
 }

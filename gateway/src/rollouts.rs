@@ -17,13 +17,10 @@ use std::{
     time::Duration,
 };
 
+use bus::{Bus, Followed};
 use events::{BuildFinished, BuildId, Event, RolloutChanged, Stream, TargetChanged, TargetName};
 use planning::{Standing, Standings};
-use runtime::{
-    bus::{Bus, Followed},
-    readiness::Latch,
-    shutdown::Shutdown,
-};
+use service::{readiness::Latch, shutdown::Shutdown};
 use tokio::sync::watch;
 
 /// How long a question waits until this replica knows all that had been accepted when it was asked.

@@ -9,7 +9,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use prometheus::IntGauge;
-use runtime::shutdown::Shutdown;
+use service::shutdown::Shutdown;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},

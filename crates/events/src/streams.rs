@@ -1,4 +1,4 @@
-//! Streams and consumers as data. `runtime` creates them from here; `nats/streams/` holds them as files for the `nats` CLI.
+//! Streams and consumers as data. `bus` creates them from here; `nats/streams/` holds them as files for the `nats` CLI.
 
 use std::time::Duration;
 

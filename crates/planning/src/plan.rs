@@ -63,7 +63,10 @@ pub fn plan(
     let image: ImageReference = match build.image.parse() {
         Ok(image) => image,
         Err(error) => {
-            return vec![reject(None, format!("the image {} cannot be read: {error}", build.image))];
+            return vec![reject(
+                None,
+                format!("the image {} cannot be read: {error}", build.image),
+            )];
         }
     };
     let chosen = |target: &&Policy| build.target.as_ref().is_none_or(|name| *name == target.name);
@@ -110,7 +113,9 @@ fn judge(build: &BuildFinished, image: &ImageReference) -> Judgement {
     }
     match image.tag().map(str::parse::<BuildTag>) {
         None => {
-            return reject("the image has no tag: only one like v42-abc1234 is deployed".to_owned());
+            return reject(
+                "the image has no tag: only one like v42-abc1234 is deployed".to_owned(),
+            );
         }
         Some(Err(error @ (InvalidTag::Latest | InvalidTag::Form))) => {
             return reject(error.to_string());

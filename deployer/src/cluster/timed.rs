@@ -9,7 +9,7 @@ use std::{
 
 use http::{Method, Request, Response, Uri};
 use prometheus::HistogramVec;
-use runtime::{propagation, spans};
+use service::{propagation, spans};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 

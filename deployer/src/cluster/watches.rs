@@ -16,8 +16,8 @@ use k8s_openapi::{
     },
 };
 use kube::{Api, Client, Resource, api::DynamicObject, runtime::watcher};
-use runtime::{readiness::Latch, shutdown::Shutdown};
 use serde::de::DeserializeOwned;
+use service::{readiness::Latch, shutdown::Shutdown};
 use tokio::sync::watch;
 
 use super::{

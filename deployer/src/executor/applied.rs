@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use bus::Failure;
 use chrono::{DateTime, Utc};
 use events::ImageReference;
-use runtime::bus::Failure;
 use tokio::time::{Instant, sleep};
 
 use super::{Executor, follow::End, gates::REFRESH_EVERY, set::Written};
@@ -144,7 +144,7 @@ impl Executor {
                     tracing::warn!(target = %self.target.name, "{}", redact::message(&told));
                 }
                 Err(GitError::Unavailable(error)) => {
-                    tracing::warn!(target = %self.target.name, "{error:#}")
+                    tracing::warn!(target = %self.target.name, "{error:#}");
                 }
             }
         }

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use bus::Failure;
 use chrono::{DateTime, Utc};
 use events::{Diagnosis, ImageReference};
-use runtime::bus::Failure;
 use tokio::time::Instant;
 
 use super::{Executor, PAUSE, Seen, follow::End, set::note_progressing};

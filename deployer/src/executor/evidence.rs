@@ -38,7 +38,7 @@ impl Executor {
                     tracing::warn!(target = %self.target.name, pod = shown.pod, "the log cannot be read: {error:#}");
                 }
                 Err(_) => {
-                    tracing::warn!(target = %self.target.name, pod = shown.pod, "the log did not come in time")
+                    tracing::warn!(target = %self.target.name, pod = shown.pod, "the log did not come in time");
                 }
             }
         }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use bus::Failure;
 use chrono::{DateTime, TimeDelta, Utc};
 use events::{Diagnosis, RolloutState};
-use runtime::bus::Failure;
 
 use super::{Executor, Seen};
 use crate::{

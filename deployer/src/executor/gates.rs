@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use bus::Failure;
 use events::{ImageReference, RolloutState};
-use runtime::bus::Failure;
 use tokio::time::{Instant, sleep};
 
 use super::{Executor, Seen};

@@ -1,8 +1,8 @@
 //! The way back of a rollout that failed.
 
+use bus::Failure;
 use chrono::Utc;
 use events::{Diagnosis, Rollback, RolloutChanged, RolloutState};
-use runtime::bus::Failure;
 
 use super::{
     Executor, PAUSE, Seen,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use bus::Failure;
 use chrono::{DateTime, TimeDelta, Utc};
 use events::{Diagnosis, RolloutState};
 use k8s_openapi::api::apps::v1::Deployment;
-use runtime::bus::Failure;
 
 use super::{Executor, PAUSE, Seen};
 use crate::{

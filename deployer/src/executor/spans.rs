@@ -1,8 +1,9 @@
 //! The spans of a rollout: one for each attempt at it, one for each step, and one for the verdict. None of them is made where
 //! nobody would see it: hundreds at once would take memory for nothing.
 
+use bus::Failure;
 use events::{DeployRequested, Diagnosis, ImageReference, RolloutChanged, RolloutState};
-use runtime::{bus::Failure, propagation, spans};
+use service::{propagation, spans};
 use tracing::Span;
 
 use crate::targets::Target;
@@ -55,7 +56,7 @@ pub(super) fn tell(
     spans::note(span, "rollout.state", last.state.as_str());
     match done {
         Err(failure) if failure.is_error() => {
-            spans::failed(span, failure.kind(), failure.to_string())
+            spans::failed(span, failure.kind(), failure.to_string());
         }
         // A way back that fails has a diagnosis of its own.
         Ok(()) if before == RolloutState::RollingBack => {

@@ -43,6 +43,7 @@ fn waiting(reason: &str, message: &str) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_does_not_pass_is_told_from_what_may() {
     use Class::{Passing, Permanent};
     let ended =

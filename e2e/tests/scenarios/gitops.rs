@@ -103,6 +103,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn verdicts() -> Vec<Case> {
     vec![
         Case::new("gitops-agrees", "gitops: ArgoCD applies the commit", |scene| async move {

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::response::sse::Event;
 use chrono::Utc;
 use futures::{Stream, StreamExt as _, stream};
-use runtime::shutdown::Shutdown;
+use service::shutdown::Shutdown;
 use tokio::{
     sync::broadcast,
     time::{Instant, MissedTickBehavior, interval, sleep_until},

@@ -8,8 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bus::Bus;
 use events::RolloutChanged;
-use runtime::bus::Bus;
 use tokio::sync::watch;
 
 use super::{ChangeView, Unknown};

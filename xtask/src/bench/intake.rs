@@ -81,15 +81,17 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
                 let figures = figures.get_or_insert_with(Figures::default);
                 match contender {
                     FlaskDefault => {
-                        figures.add(wrk::post_contacts(&flask.url, connections, time).await?)
+                        figures.add(wrk::post_contacts(&flask.url, connections, time).await?);
                     }
                     FlaskJournaled => {
-                        figures.add(wrk::post_contacts(&journaled.url, connections, time).await?)
+                        figures.add(wrk::post_contacts(&journaled.url, connections, time).await?);
                     }
                     Ours => figures.add(gateway(connections, time, &[]).await?),
                     OneByOne => figures.add(gateway(connections, time, &ONE_BY_ONE).await?),
                     RawBatches => {
-                        figures.rate.push(bus_alone("batches", "--batch", connections, time).await?)
+                        figures
+                            .rate
+                            .push(bus_alone("batches", "--batch", connections, time).await?);
                     }
                     RawSingles => figures
                         .rate

@@ -1,0 +1,201 @@
+//! Connecting, and staying connected.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use async_nats::{Auth, AuthError, ConnectOptions, Event, jetstream::context::ContextBuilder};
+use prometheus::Registry;
+use tokio::sync::watch;
+
+use service::{
+    config::ConfigError,
+    process::Process,
+    readiness::{Latch, Readiness},
+};
+
+use crate::{Bus, config::Nats, metrics::BusMetrics, refused::refusal};
+
+/// How long one answer may take before it is asked for again.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A silent server is noticed after two of these.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The bus could not be reached in time.
+#[derive(Debug, thiserror::Error)]
+#[error("NATS could not be reached within {}", humantime::format_duration(*.0))]
+pub struct NotConnected(Duration);
+
+impl Bus {
+    /// Connects a process, with its latch `nats`.
+    ///
+    /// # Errors
+    /// As [`Bus::connect`].
+    pub async fn of_process(process: &Process, config: &Nats) -> anyhow::Result<Self> {
+        let latch = process.readiness.latch("nats");
+        Self::connect(process.name, config, latch, &process.registry).await
+    }
+
+    /// Connects a command, which waits for the bus for at most ten seconds.
+    ///
+    /// # Errors
+    /// [`NotConnected`] in time, beside those of [`Bus::connect`].
+    pub async fn of_command(name: &'static str, config: &Nats) -> anyhow::Result<Self> {
+        let latch = Readiness::default().latch("nats");
+        let bus = Self::connect(name, config, latch, &Registry::new()).await?;
+        bus.connected(Duration::from_secs(10)).await?;
+        Ok(bus)
+    }
+
+    /// Starts to connect, and returns at once. The latch and the metrics show how it goes.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if a file that the configuration names cannot be read.
+    pub async fn connect(
+        name: &'static str,
+        config: &Nats,
+        latch: Latch,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let (sender, connected) = watch::channel(false);
+        let (refused, refusals) = watch::channel(String::new());
+        let metrics = BusMetrics::new(registry);
+        let observed = metrics.clone();
+        let options = sign_in(config)
+            .await?
+            .name(name)
+            .retry_on_initial_connect()
+            .connection_timeout(Duration::from_secs(3))
+            .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(pause)
+            .event_callback(move |event| {
+                observe(&event, &latch, &sender, &observed);
+                if let Some(told) = refusal(&event) {
+                    refused.send_replace(told.to_owned());
+                }
+                std::future::ready(())
+            });
+        let client = options.connect(config.urls.0.clone()).await.context("NATS_URL")?;
+        let jetstream = ContextBuilder::new()
+            .api_prefix(&config.api_prefix)
+            .timeout(ANSWER_TIMEOUT)
+            .ack_timeout(ANSWER_TIMEOUT)
+            .build(client.clone());
+        Ok(Self { name, client, jetstream, connected, refusals, pulls: Arc::default(), metrics })
+    }
+
+    /// Waits until the bus is connected.
+    ///
+    /// # Errors
+    /// The time is up.
+    pub async fn connected(&self, within: Duration) -> Result<(), NotConnected> {
+        let mut connected = self.connected.clone();
+        match tokio::time::timeout(within, connected.wait_for(|connected| *connected)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NotConnected(within)),
+        }
+    }
+
+    /// Whether the bus is connected now.
+    pub fn is_connected(&self) -> bool {
+        *self.connected.borrow()
+    }
+}
+
+async fn sign_in(config: &Nats) -> anyhow::Result<ConnectOptions> {
+    let mut options = match (&config.user, &config.password_file) {
+        (Some(user), Some(file)) => {
+            readable("NATS_PASSWORD_FILE", file).await?;
+            let (user, file) = (user.clone(), file.clone());
+            // Read again at each attempt: a new password is taken without a restart.
+            ConnectOptions::with_auth_callback(move |_nonce| password(user.clone(), file.clone()))
+        }
+        _ => ConnectOptions::new(),
+    };
+    if let Some(file) = &config.creds_file {
+        readable("NATS_CREDS_FILE", file).await?;
+        options = options.credentials_file(file).await.map_err(|error| {
+            ConfigError::new("NATS_CREDS_FILE", format_args!("{}: {error}", file.display()))
+        })?;
+    }
+    if let Some(file) = &config.ca_file {
+        // The client, too, reads it at each attempt.
+        readable("NATS_CA_FILE", file).await?;
+        options = options.add_root_certificates(file.clone()).require_tls(true);
+    }
+    Ok(options)
+}
+
+async fn readable(variable: &str, file: &Path) -> Result<(), ConfigError> {
+    match tokio::fs::read(file).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Err(ConfigError::new(variable, format_args!("cannot read {}: {error}", file.display())))
+        }
+    }
+}
+
+async fn password(user: String, file: PathBuf) -> Result<Auth, AuthError> {
+    let read = tokio::fs::read_to_string(&file).await;
+    let read = read
+        .map_err(|error| AuthError::new(format_args!("cannot read {}: {error}", file.display())))?;
+    let mut auth = Auth::new();
+    auth.username = Some(user);
+    auth.password = Some(read.trim_end().to_owned());
+    Ok(auth)
+}
+
+/// Short at first, so that a restart of the server is hardly felt, and bounded, so that an outage costs little.
+fn pause(attempts: usize) -> Duration {
+    let exponent = u32::try_from(attempts.min(10)).unwrap_or(10);
+    Duration::from_millis(20).saturating_mul(2_u32.saturating_pow(exponent)).min(LONGEST_PAUSE)
+}
+
+fn observe(event: &Event, latch: &Latch, connected: &watch::Sender<bool>, metrics: &BusMetrics) {
+    match event {
+        Event::Connected => {
+            connected.send_replace(true);
+            metrics.connected.set(1);
+            latch.set("connected");
+        }
+        Event::Disconnected => {
+            connected.send_replace(false);
+            metrics.connected.set(0);
+            metrics.disconnects.inc();
+            latch.unset("disconnected, connecting again");
+        }
+        Event::Closed => {
+            connected.send_replace(false);
+            metrics.connected.set(0);
+            latch.unset("closed");
+        }
+        // The next attempt says the same: the latch tells it once.
+        Event::ClientError(error) if !*connected.borrow() => {
+            latch.unset(format!("not connected: {error}"));
+        }
+        Event::ClientError(error) => tracing::warn!("NATS: {error}"),
+        Event::ServerError(error) => tracing::warn!("NATS: {error}"),
+        Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {
+            tracing::info!("NATS: {event}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        let pauses: Vec<_> = (0..100).map(pause).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!((pauses[0], pauses[99]), (Duration::from_millis(20), LONGEST_PAUSE));
+    }
+}

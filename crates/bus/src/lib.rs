@@ -1,0 +1,56 @@
+//! The bus: NATS `JetStream` for our own events. Publish, consume, follow, and the check that streams are what they shall be.
+
+mod backlog;
+mod batch;
+pub mod config;
+mod connect;
+mod consume;
+mod dead_letter;
+mod follow;
+mod headers;
+mod metrics;
+mod next;
+mod process;
+mod provision;
+mod publish;
+mod refused;
+mod settle;
+mod streams;
+
+pub use batch::{GroupPublisher, LIMITS};
+pub use connect::NotConnected;
+pub use follow::Followed;
+pub use group_commit::Limits;
+pub use metrics::ConsumerMetrics;
+pub use process::{Delivery, Handler};
+pub use publish::{PublishError, Published};
+pub use settle::Failure;
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::jetstream;
+use tokio::sync::{OnceCell, watch};
+
+/// A connection to the bus. Clones share it. It connects by itself, and again after a loss, for ever.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    /// The process' name, which is the CloudEvents `source` of what it publishes.
+    name: &'static str,
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    connected: watch::Receiver<bool>,
+    refusals: refused::Refusals,
+    /// Made when the first message is asked for.
+    pulls: Arc<OnceCell<next::Pulls>>,
+    metrics: metrics::BusMetrics,
+}
+
+impl Bus {
+    /// Lets what was sent leave, for at most two seconds.
+    pub async fn flush(&self) {
+        if *self.connected.borrow() {
+            // Whoever waited for an acknowledgement has it already; what is lost here is delivered again.
+            let _ = tokio::time::timeout(Duration::from_secs(2), self.client.flush()).await;
+        }
+    }
+}

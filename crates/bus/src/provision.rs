@@ -1,0 +1,265 @@
+//! Making streams and consumers (`provision`, a privileged step), and checking them (every service, at start and after).
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use async_nats::jetstream::{
+    self, ErrorCode,
+    consumer::pull,
+    context::{
+        ConsumerInfoError, ConsumerInfoErrorKind, CreateStreamError, CreateStreamErrorKind,
+        GetStreamError, GetStreamErrorKind,
+    },
+    stream::{self, ConsumerError, ConsumerErrorKind},
+};
+use events::{Consumer, Stream};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::{
+    Bus,
+    streams::{differences, essential, loss},
+};
+use service::{readiness::Latch, shutdown::Shutdown};
+
+/// How often streams are looked at, and how often while something is wrong with them.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often one stream or consumer is provisioned, while the servers do not answer in time. Those of a cluster that has just
+/// started are busy with each other.
+const TRIES: u32 = 5;
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+impl Bus {
+    /// Creates streams, or updates them, and says what changed. A stream keeps its replicas unless told otherwise.
+    ///
+    /// # Errors
+    /// A change would lose messages, or the server refuses it.
+    pub async fn provision_streams(
+        &self,
+        streams: &[&'static Stream],
+        replicas: Option<usize>,
+    ) -> anyhow::Result<Vec<String>> {
+        let mut said = Vec::new();
+        for stream in streams {
+            let once = async || {
+                self.unless_refused(stream.name, self.provision_stream(stream, replicas)).await
+            };
+            let said_of_it = patiently(once).await;
+            said.push(said_of_it.with_context(|| format!("stream {}", stream.name))?);
+        }
+        Ok(said)
+    }
+
+    async fn provision_stream(
+        &self,
+        stream: &Stream,
+        replicas: Option<usize>,
+    ) -> anyhow::Result<String> {
+        let config =
+            |replicas: usize| serde_json::from_value::<stream::Config>(stream.to_json(replicas));
+        let name = stream.name;
+        let Some(info) = self.find_stream(stream).await? else {
+            self.jetstream.create_stream(config(replicas.unwrap_or(1))?).await?;
+            return Ok(format!("stream {name}: created"));
+        };
+        let replicas = replicas.unwrap_or(info.config.num_replicas);
+        let changes = differences(&serde_json::to_value(&info.config)?, &stream.to_json(replicas));
+        if changes.is_empty() {
+            return Ok(format!("stream {name}: as it shall be"));
+        }
+        if let Some(reason) = loss(&changes, info.state.bytes) {
+            bail!("refused, since it could lose messages: {reason}");
+        }
+        self.jetstream.update_stream(config(replicas)?).await?;
+        let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+        Ok(format!("stream {name}: updated, {}", changes.join(", ")))
+    }
+
+    /// Creates consumers, or updates them, and says what changed. Their place in the stream is kept.
+    ///
+    /// # Errors
+    /// The server refuses it.
+    pub async fn provision_consumers(&self, consumers: &[Consumer]) -> anyhow::Result<Vec<String>> {
+        let mut said = Vec::new();
+        for consumer in consumers {
+            let once = async || {
+                self.unless_refused(&consumer.name, self.provision_consumer(consumer)).await
+            };
+            let said_of_it = patiently(once).await;
+            said.push(said_of_it.with_context(|| format!("consumer {}", consumer.name))?);
+        }
+        Ok(said)
+    }
+
+    async fn provision_consumer(&self, consumer: &Consumer) -> anyhow::Result<String> {
+        let (name, stream) = (&consumer.name, consumer.stream.name);
+        let stream = self.jetstream.get_stream_no_info(stream).await?;
+        let wanted = consumer.to_json();
+        let found = match stream.consumer_info(name).await {
+            Ok(info) => Some(serde_json::to_value(&info.config)?),
+            Err(error) if matches!(error.kind(), ConsumerInfoErrorKind::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let changes = found.as_ref().map(|found| differences(found, &wanted));
+        if changes.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(format!("consumer {name}: as it shall be"));
+        }
+        stream.create_consumer(serde_json::from_value::<pull::Config>(wanted)?).await?;
+        Ok(match changes {
+            None => format!("consumer {name}: created"),
+            Some(changes) => {
+                let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
+                format!("consumer {name}: updated, {}", changes.join(", "))
+            }
+        })
+    }
+
+    /// Looks at streams until the shutdown begins. The latch is set while all are there and as a service needs them.
+    pub async fn watch_streams(
+        &self,
+        streams: &[&'static Stream],
+        latch: Latch,
+        shutdown: Shutdown,
+    ) {
+        let mut every = interval(CHECK_AGAIN);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let checked = async {
+                every.tick().await;
+                self.check_streams(streams).await
+            };
+            let Some(checked) = shutdown.unless_begun(checked).await else { return };
+            match checked {
+                Ok(()) => {
+                    latch.set("as they shall be");
+                    every.reset_after(CHECK_EVERY);
+                }
+                Err(reason) => latch.unset(reason),
+            }
+        }
+    }
+
+    async fn check_streams(&self, streams: &[&'static Stream]) -> Result<(), String> {
+        for stream in streams {
+            let info = self.stream_info(stream).await?;
+            self.metrics.filled(stream, &info);
+            let found = serde_json::to_value(&info.config).map_err(|error| error.to_string())?;
+            let differences = differences(&found, &stream.to_json(info.config.num_replicas));
+            if let Some(difference) = essential(&differences).first() {
+                return Err(format!(
+                    "stream {} is not as it shall be ({difference}): run provision",
+                    stream.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the server says of a stream, or what is wrong, in words.
+    pub(crate) async fn stream_info(&self, stream: &Stream) -> Result<stream::Info, String> {
+        let of = format!("STREAM.INFO.{}", stream.name);
+        match self.unless_refused(&of, self.find_stream(stream)).await {
+            Ok(Some(info)) => Ok(info),
+            Ok(None) => Err(format!(
+                "stream {} is missing: run provision as a privileged user",
+                stream.name
+            )),
+            Err(error) => Err(format!("stream {} cannot be seen: {error:#}", stream.name)),
+        }
+    }
+
+    async fn find_stream(&self, stream: &Stream) -> anyhow::Result<Option<stream::Info>> {
+        self.connected(Duration::from_secs(2)).await?;
+        match self.jetstream.get_stream(stream.name).await {
+            Ok(found) => Ok(Some(found.cached_info().clone())),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => Ok(None),
+                _ => Err(error.into()),
+            },
+        }
+    }
+}
+
+/// Does it again while the servers are not ready for it, a few times. It has to be something that may be done twice.
+async fn patiently<T>(mut work: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 1..TRIES {
+        match work().await {
+            Err(error) if may_pass(&error) => {
+                tracing::warn!("the bus is not ready for it, trying again: {error:#}");
+            }
+            result => return result,
+        }
+        sleep(TRY_AGAIN).await;
+    }
+    work().await
+}
+
+/// Whether an error says no more than that the servers are not ready.
+fn may_pass(error: &anyhow::Error) -> bool {
+    // No peers: a cluster's leader does not know the other servers yet.
+    let unready = |answer: &jetstream::Error| {
+        answer.code() == 503 || answer.error_code() == ErrorCode::CLUSTER_NO_PEERS
+    };
+    if let Some(error) = error.downcast_ref::<CreateStreamError>() {
+        return match error.kind() {
+            CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable => true,
+            CreateStreamErrorKind::JetStream(answer) => unready(&answer),
+            _ => false,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<GetStreamError>() {
+        return match error.kind() {
+            GetStreamErrorKind::Request => true,
+            GetStreamErrorKind::JetStream(answer) => unready(&answer),
+            _ => false,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ConsumerInfoError>() {
+        return matches!(
+            error.kind(),
+            ConsumerInfoErrorKind::TimedOut | ConsumerInfoErrorKind::Request
+        );
+    }
+    match error.downcast_ref::<ConsumerError>().map(async_nats::error::Error::kind) {
+        Some(ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request) => true,
+        Some(ConsumerErrorKind::JetStream(answer)) => unready(&answer),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_a_few_times_and_nothing_else_is() {
+        for (kind, tries) in [
+            (CreateStreamErrorKind::TimedOut, TRIES),
+            (CreateStreamErrorKind::JetStreamUnavailable, TRIES),
+            (CreateStreamErrorKind::InvalidStreamName, 1),
+        ] {
+            let tried = Cell::new(0);
+            let work = async || {
+                tried.set(tried.get() + 1);
+                Err::<(), _>(CreateStreamError::new(kind.clone()).into())
+            };
+            assert!(patiently(work).await.is_err());
+            assert_eq!(tried.get(), tries, "{kind}");
+        }
+        let tried = Cell::new(0);
+        let work = async || {
+            tried.set(tried.get() + 1);
+            if tried.get() == 1 {
+                Err(GetStreamError::new(GetStreamErrorKind::Request).into())
+            } else {
+                Ok(())
+            }
+        };
+        patiently(work).await.unwrap();
+        assert_eq!(tried.get(), 2);
+        assert!(!may_pass(&anyhow::anyhow!("refused, since it could lose messages")));
+    }
+}

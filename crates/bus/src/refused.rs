@@ -1,0 +1,90 @@
+//! What the server refuses to our user. Such a request is not answered: that it was refused is told apart from it, as an error of
+//! the connection.
+
+use async_nats::{Event, ServerError};
+use tokio::sync::watch;
+
+use crate::Bus;
+
+/// The server refuses a request to our user.
+#[derive(Debug, thiserror::Error)]
+#[error("the server refuses it to this user: {0}")]
+pub(crate) struct Refused(String);
+
+/// What was refused last.
+pub(crate) type Refusals = watch::Receiver<String>;
+
+/// What the server refuses, if that is what it says.
+pub(crate) fn refusal(event: &Event) -> Option<&str> {
+    match event {
+        Event::ServerError(ServerError::Other(told))
+            if told.starts_with("Permissions Violation") =>
+        {
+            Some(told)
+        }
+        _ => None,
+    }
+}
+
+impl Bus {
+    /// Asks something of JetStream's API, and does not wait for an answer once it is refused. What `of` names is in the subject.
+    pub(crate) async fn unless_refused<T>(
+        &self,
+        of: &str,
+        asked: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut refusals = self.refusals.clone();
+        // What was refused before may be allowed now.
+        refusals.borrow_and_update();
+        let refused = async {
+            while refusals.changed().await.is_ok() {
+                let told = refusals.borrow_and_update().clone();
+                if concerns(&told, of) {
+                    return told;
+                }
+            }
+            // The connection is closed: no answer will come either, which is an error by itself.
+            std::future::pending().await
+        };
+        tokio::select! {
+            result = asked => result,
+            told = refused => Err(Refused(told).into()),
+        }
+    }
+}
+
+/// Whether a refusal's subject has these tokens.
+fn concerns(told: &str, of: &str) -> bool {
+    let subject = told.split('"').nth(1).unwrap_or_default();
+    format!(".{subject}.").contains(&format!(".{of}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_concerns_what_its_subject_names() {
+        let told = "Permissions Violation for Publish to \"$JS.API.STREAM.INFO.CONTACTS\"";
+        for (of, expected) in [
+            ("STREAM.INFO.CONTACTS", true),
+            ("CONTACTS", true),
+            ("CONTACT", false),
+            ("INFO", true),
+            ("CONSUMER.INFO.CONTACTS", false),
+            ("Permissions", false),
+        ] {
+            assert_eq!(concerns(told, of), expected, "{of}");
+        }
+        assert!(!concerns("Permissions Violation", "CONTACTS"));
+    }
+
+    #[test]
+    fn only_what_lacks_permission_is_a_refusal() {
+        let other = |text: &str| Event::ServerError(ServerError::Other(text.to_owned()));
+        let told = "Permissions Violation for Publish to \"a\"";
+        assert_eq!(refusal(&other(told)), Some(told));
+        assert_eq!(refusal(&other("Stale Connection")), None);
+        assert_eq!(refusal(&Event::Connected), None);
+    }
+}
