@@ -22,6 +22,7 @@ mod service;
 mod sshd;
 pub mod system;
 mod tools;
+mod virtual_machine;
 mod wait;
 
 pub use argocd::ArgoCd;
@@ -40,6 +41,7 @@ pub use system::Gateway;
 pub use tools::{
     MissingTool, can_run, find_tool, on_path, path_with, tools_folder, workspace_folder,
 };
+pub use virtual_machine::VirtualMachine;
 pub use wait::{eventually, within};
 
 use std::{

@@ -61,58 +61,72 @@ impl Contacts {
 
     /// Waits until all these contacts are stored.
     pub(crate) async fn stored(&self, ids: &[&str]) {
-        let uuids: Vec<_> = ids.iter().map(|id| bson::Uuid::parse_str(id).unwrap()).collect();
-        let contacts = self.collection().await;
-        let filter = doc! {"_id": {"$in": uuids}};
-        let what = format!("{} contacts in MongoDB", ids.len());
-        within(Duration::from_mins(1), &what, || async {
-            let found = contacts.count_documents(filter.clone()).await.ok()?;
-            (found == ids.len() as u64).then_some(())
-        })
-        .await
-        .unwrap();
+        stored(&self.collection().await, ids).await;
     }
 
     /// Waits until all that was promised is stored, and makes sure that it was stored once.
     pub(crate) async fn stored_once(&self, promised: &[Promise]) {
-        self.stored(&promised.iter().map(|promise| promise.id.as_str()).collect::<Vec<_>>()).await;
-        eventually("an empty queue", || async {
-            (self.messages("CONTACTS").await? == 0).then_some(())
-        })
-        .await;
-        let mut by_message = HashMap::new();
-        let mut documents = self.collection().await.find(doc! {}).await.unwrap();
-        while documents.advance().await.unwrap() {
-            let document = documents.deserialize_current().unwrap();
-            let id = document
-                .get("_id")
-                .and_then(|id| bson::deserialize_from_bson::<bson::Uuid>(id.clone()).ok())
-                .unwrap();
-            let message = document.get_str("message").unwrap().to_owned();
-            assert!(
-                by_message.insert(message.clone(), id.to_string()).is_none(),
-                "stored twice: {message}"
-            );
-        }
-        for promise in promised {
-            assert_eq!(by_message.get(&promise.message), Some(&promise.id), "{promise:?}");
-        }
-        assert_eq!(self.messages("DEAD_LETTERS").await, Some(0));
+        stored_once(&self.collection().await, &self.nats[0].url(), promised).await;
     }
 
     /// How many messages a stream holds.
     pub(crate) async fn messages(&self, stream: &str) -> Option<u64> {
-        let client = async_nats::connect(self.nats[0].url()).await.ok()?;
-        Some(
-            async_nats::jetstream::new(client)
-                .get_stream(stream)
-                .await
-                .ok()?
-                .cached_info()
-                .state
-                .messages,
-        )
+        messages(&self.nats[0].url(), stream).await
     }
+}
+
+async fn stored(contacts: &Collection<Document>, ids: &[&str]) {
+    let uuids: Vec<_> = ids.iter().map(|id| bson::Uuid::parse_str(id).unwrap()).collect();
+    let filter = doc! {"_id": {"$in": uuids}};
+    let what = format!("{} contacts in MongoDB", ids.len());
+    within(Duration::from_mins(1), &what, || async {
+        let found = contacts.count_documents(filter.clone()).await.ok()?;
+        (found == ids.len() as u64).then_some(())
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until all that was promised is stored and has left the bus, and makes sure that it was
+/// stored once.
+pub(crate) async fn stored_once(contacts: &Collection<Document>, bus: &str, promised: &[Promise]) {
+    stored(contacts, &promised.iter().map(|promise| promise.id.as_str()).collect::<Vec<_>>()).await;
+    eventually("an empty queue", || async {
+        (messages(bus, "CONTACTS").await? == 0).then_some(())
+    })
+    .await;
+    let mut by_message = HashMap::new();
+    let mut documents = contacts.find(doc! {}).await.unwrap();
+    while documents.advance().await.unwrap() {
+        let document = documents.deserialize_current().unwrap();
+        let id = document
+            .get("_id")
+            .and_then(|id| bson::deserialize_from_bson::<bson::Uuid>(id.clone()).ok())
+            .unwrap();
+        let message = document.get_str("message").unwrap().to_owned();
+        assert!(
+            by_message.insert(message.clone(), id.to_string()).is_none(),
+            "stored twice: {message}"
+        );
+    }
+    for promise in promised {
+        assert_eq!(by_message.get(&promise.message), Some(&promise.id), "{promise:?}");
+    }
+    assert_eq!(messages(bus, "DEAD_LETTERS").await, Some(0));
+}
+
+/// How many messages a stream of a bus holds.
+pub(crate) async fn messages(bus: &str, stream: &str) -> Option<u64> {
+    let client = async_nats::connect(bus).await.ok()?;
+    Some(
+        async_nats::jetstream::new(client)
+            .get_stream(stream)
+            .await
+            .ok()?
+            .cached_info()
+            .state
+            .messages,
+    )
 }
 
 /// A contact that was answered with 202.
@@ -141,7 +155,8 @@ impl Visitors {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    // Each is posted once, whatever comes back, so that a second one in the store would show.
+                    // Each is posted once, whatever comes back, so that a second one in the store
+                    // would show.
                     let message = format!("Message {count} of visitor {number}");
                     let contact =
                         json!({"name": "Visitor", "email": "v@example.org", "message": message});
