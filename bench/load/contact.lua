@@ -1,4 +1,5 @@
 -- wrk posts contacts, each with a body of its own. All are equally long, so that the head is made once.
+-- With the argument `invalid`, the addresses are none, and all are refused with 422.
 local LENGTH = 200
 local threads = 0
 
@@ -7,8 +8,9 @@ function setup(thread)
   threads = threads + 1
 end
 
-function init()
+function init(args)
   n = 0
+  at = args[1] == "invalid" and "." or "@"
   head = "POST /api/contact HTTP/1.1\r\nHost: " .. wrk.headers["Host"] ..
     "\r\nContent-Type: application/json\r\nContent-Length: " .. LENGTH .. "\r\n\r\n"
   filling = string.rep("x", LENGTH)
@@ -17,7 +19,7 @@ end
 function request()
   n = n + 1
   local start = string.format(
-    '{"name":"Visitor %02d-%09d","email":"v%09d@example.org","subject":"Hello","message":"Message %09d. ', id, n, n, n)
+    '{"name":"Visitor %02d-%09d","email":"v%09d%sexample.org","subject":"Hello","message":"Message %09d. ', id, n, n, at, n)
   return head .. start .. string.sub(filling, 1, LENGTH - #start - 2) .. '"}'
 end
 

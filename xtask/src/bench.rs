@@ -1,10 +1,13 @@
 //! `cargo xtask bench`: how fast, and how large, side by side with baselines in the same run.
 //!
 //! Everybody is measured in every round, one after the other, so that a machine that gets slower meanwhile is the same for all.
-//! What counts are the ratios. Results are kept in `bench/results`, with the machine that they come from.
+//! The ratios count. Results are kept in `bench/results`, with the machine that they come from.
 
+mod build;
 mod clients;
 mod collector;
+mod cpu;
+mod direct;
 mod drain;
 mod flask;
 mod footprint;
@@ -23,40 +26,38 @@ mod wrk;
 use anyhow::ensure;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{
-    run::{command, say, show},
-    tools,
-};
+use crate::{run::say, tools};
 use report::Report;
 
-/// What is measured, and how often.
+/// Options of all measurements.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
-    /// How many times each is measured; the rounds take turns
+    /// Times that each is measured; the rounds take turns
     #[arg(long, global = true, default_value_t = 5)]
     rounds: usize,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Contacts a second and their latency, beside the app that is replaced and the bus alone
+    /// Contacts a second, their latency and their CPU time, beside the app that is replaced, an
+    /// earlier commit, and the bus alone; also with TLS and accounts, and with three servers
     Intake(intake::Args),
-    /// How fast waiting contacts are stored, beside the MongoDB driver alone
+    /// Speed at which waiting contacts are stored, beside the MongoDB driver alone and an earlier commit
     Drain(drain::Args),
-    /// What happens when more comes than there is room for
+    /// Answers and latency when more comes than there is room for
     Overload(overload::Args),
-    /// How soon a build is written, done, or known to fail, beside kubectl
+    /// Time until a build is written, done, or known to fail, beside kubectl
     Rollout(rollout::Args),
     /// Contacts a second with several gateways, workers and servers of the bus
     Scaling(scaling::Args),
-    /// How soon thousands who wait or listen hear a verdict
+    /// Time until thousands who wait or listen hear a verdict
     Waiting(waiting::Args),
-    /// What traces cost, also when their collector is away
+    /// Cost of traces, also when their collector is away
     Telemetry(telemetry::Args),
-    /// Memory, size and time to start of each service
-    Footprint,
+    /// Memory, size and time to start of each service; memory of the bus under full load
+    Footprint(footprint::Args),
 }
 
 impl What {
@@ -70,7 +71,30 @@ impl What {
             Self::Scaling(_) => "scaling",
             Self::Waiting(_) => "waiting",
             Self::Telemetry(_) => "telemetry",
-            Self::Footprint => "footprint",
+            Self::Footprint(_) => "footprint",
+        }
+    }
+
+    /// All that the results tell of is measured.
+    fn whole(&self) -> bool {
+        match self {
+            Self::Intake(intake) => intake.whole(),
+            Self::Footprint(footprint) => footprint.whole(),
+            _ => true,
+        }
+    }
+
+    fn needs_cluster(&self) -> bool {
+        match self {
+            Self::Footprint(footprint) => footprint.needs_cluster(),
+            _ => matches!(self, Self::Rollout(_) | Self::Waiting(_)),
+        }
+    }
+
+    fn needs_before(&self) -> bool {
+        match self {
+            Self::Intake(intake) => intake.needs_before(),
+            _ => matches!(self, Self::Drain(_)),
         }
     }
 }
@@ -79,18 +103,13 @@ impl What {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.rounds > 0, "--rounds has to be at least 1");
     tools::servers()?;
-    if matches!(args.what, What::Rollout(_) | What::Waiting(_) | What::Footprint) {
+    if args.what.needs_cluster() {
         tools::cluster()?;
     }
-    say("building with all optimizations; the first time takes some minutes …");
-    let programs =
-        ["gateway", "contact-worker", "deployer", "direct"].map(|name| ["--package", name]);
-    show(command(
-        "cargo",
-        ["build", "--release", "--locked", "--quiet"]
-            .into_iter()
-            .chain(programs.into_iter().flatten()),
-    ))?;
+    build::this()?;
+    if args.what.needs_before() {
+        build::before()?;
+    }
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -102,9 +121,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })?;
     let text = format!("{}\n{}", report.text(), machine::description()?);
     say(&format!("\n{text}"));
-    let path =
-        testbed::workspace_folder().join("bench/results").join(format!("{}.md", args.what.name()));
-    std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+    if args.what.whole() {
+        keep(args.what.name(), &text)?;
+    } else {
+        say("not kept, since it is not all");
+    }
+    ensure!(report.faults() == 0, "not all is as it has to be; the result says what");
+    Ok(())
+}
+
+/// Writes a result to `bench/results`.
+fn keep(name: &str, text: &str) -> anyhow::Result<()> {
+    let folder = testbed::workspace_folder().join("bench/results");
+    std::fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{name}.md"));
     std::fs::write(&path, text)?;
     say(&format!("kept in {}", path.display()));
     Ok(())
@@ -119,6 +149,6 @@ async fn measure(args: &Args) -> anyhow::Result<Report> {
         What::Scaling(scaling) => scaling::measure(scaling, args.rounds).await,
         What::Waiting(waiting) => waiting::measure(waiting, args.rounds).await,
         What::Telemetry(telemetry) => telemetry::measure(telemetry, args.rounds).await,
-        What::Footprint => footprint::measure(args.rounds).await,
+        What::Footprint(footprint) => footprint::measure(footprint, args.rounds).await,
     }
 }

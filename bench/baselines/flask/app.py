@@ -1,7 +1,6 @@
 """The contact form as Flask and PyMongo would do it: the same checks, one `insert_one` a request.
 
-MONGODB_URI names the server. With JOURNALED=1 each insert waits for a majority and the journal, as the worker's do;
-without, for what the server's default says.
+MONGODB_URI names the server, a replica set: by its default each insert waits for a majority and the journal, as the worker's do.
 """
 
 import os
@@ -11,7 +10,7 @@ import uuid
 from datetime import datetime, timezone
 
 from flask import Flask, jsonify, request
-from pymongo import MongoClient, WriteConcern
+from pymongo import MongoClient
 
 # The rule of HTML's <input type="email">.
 EMAIL = re.compile(
@@ -22,8 +21,6 @@ EMAIL = re.compile(
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
 contacts = MongoClient(os.environ["MONGODB_URI"], uuidRepresentation="standard").portfolio.contacts
-if os.environ.get("JOURNALED") == "1":
-    contacts = contacts.with_options(write_concern=WriteConcern(w="majority", j=True))
 
 
 def control(text, allowed=""):

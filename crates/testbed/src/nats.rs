@@ -25,9 +25,20 @@ impl Nats {
     /// # Errors
     /// It does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_adapted(folder, |spec| spec).await
+    }
+
+    /// Starts one whose program or environment is changed, as a container would.
+    ///
+    /// # Errors
+    /// It does not get ready.
+    pub async fn start_adapted(
+        folder: &Path,
+        change: impl FnOnce(Spec) -> Spec,
+    ) -> anyhow::Result<Self> {
         let config = workspace_folder().join("nats/nats-server.conf");
         Self::start_with(folder, |spec, name| {
-            spec.args(["--config".as_ref(), config.as_os_str()]).args(["--name", name])
+            change(spec.args(["--config".as_ref(), config.as_os_str()]).args(["--name", name]))
         })
         .await
     }

@@ -34,7 +34,7 @@ pub(crate) fn install() -> anyhow::Result<PathBuf> {
 
 /// A running app.
 pub(crate) struct Flask {
-    _server: Server,
+    pub(crate) server: Server,
     pub(crate) url: String,
 }
 
@@ -44,7 +44,6 @@ impl Flask {
         folder: &Path,
         environment: &Path,
         mongo: &Mongo,
-        journaled: bool,
     ) -> anyhow::Result<Self> {
         let address = format!("127.0.0.1:{}", free_port());
         let spec = Spec::new("gunicorn", environment.join("bin/gunicorn"), folder)
@@ -61,13 +60,12 @@ impl Flask {
             ])
             .args([sources().as_os_str(), "app:app".as_ref()])
             .env("MONGODB_URI", mongo.uri())
-            .env("JOURNALED", if journaled { "1" } else { "0" })
             .env("PYTHONDONTWRITEBYTECODE", "1");
         let mut server = Server::start(spec)?;
         let url = format!("http://{address}");
         let client = http::Client::new(&url);
         let ask = || async { client.get("/").await.ok().map(|_| ()) };
         server.ready(Duration::from_secs(20), ask).await?;
-        Ok(Self { _server: server, url })
+        Ok(Self { server, url })
     }
 }

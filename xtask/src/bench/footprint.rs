@@ -1,89 +1,59 @@
-//! What each service takes when there is nothing to do.
+//! The services when there is nothing to do, and the bus when there is much.
 
-use std::time::{Duration, Instant};
+mod idle;
+mod limit;
+mod load;
 
-use testbed::{Gateway, Mongo, Nats, Scratch, Service, Spec, system};
+use super::{report::Report, wrk};
 
-use super::{
-    report::Report,
-    servers::{optimized, program},
-    stats::{Series, figure},
-};
-use crate::{run::say, up::cluster};
-
-/// How long it is left alone before it is looked at.
-const IDLE: Duration = Duration::from_secs(3);
-
-#[derive(Debug, Default)]
-struct Figures {
-    memory: Series,
-    start: Series,
+/// Options of the measurement.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Seconds that the bus is under full load
+    #[arg(long, default_value_t = 240)]
+    seconds: u64,
+    /// Empty the stream without a worker, so that more contacts reach the bus; the result is not kept
+    #[arg(long)]
+    without_worker: bool,
+    /// Measure one part alone; the result is not kept
+    #[arg(long, value_enum)]
+    only: Option<Part>,
 }
 
-/// Starts each in every round.
-pub(crate) async fn measure(rounds: usize) -> anyhow::Result<Report> {
-    let scratch = Scratch::new()?;
-    let nats = Nats::start(&scratch.folder("nats")?).await?;
-    let mongo = Mongo::start(&scratch.folder("mongodb")?).await?;
-    let kubernetes = cluster::Kubernetes::of_our_own(&scratch.folder("cluster")?).await?;
-    let listen = format!("127.0.0.1:{}", testbed::free_port());
-    let gateway =
-        Gateway::spec(&scratch.path().join("gateway"), &nats.url())?.env("LISTEN_ADDR", listen);
-    let worker =
-        system::worker_spec(&scratch.path().join("worker"), &nats.url(), &mongo, "portfolio")?;
-    let folder = scratch.path().join("deployer");
-    let deployer =
-        system::deployer_spec(&folder, &nats.url(), kubernetes.kubeconfig(), cluster::TARGETS)?;
-    let specs = [optimized(gateway)?, optimized(worker)?, optimized(deployer)?];
-    for spec in &specs {
-        Service::run(spec, "provision").await?;
-    }
-    let mut figures: [Figures; 3] = Default::default();
-    for round in 1..=rounds {
-        for (spec, figures) in specs.iter().zip(&mut figures) {
-            figures.add(spec.clone()).await?;
-        }
-        say(&format!("round {round} is done"));
-    }
-    kubernetes.stop().await;
-    report(rounds, &specs, &figures)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The services, when there is nothing to do
+    Idle,
+    /// The bus under load, with as much memory as it is deployed with
+    Load,
 }
 
-impl Figures {
-    async fn add(&mut self, spec: Spec) -> anyhow::Result<()> {
-        let started = Instant::now();
-        let mut service = Service::start(spec)?;
-        while !service.admin.get("/readyz").await.is_ok_and(|answer| answer.status.is_success()) {
-            service.server.check_running()?;
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
-        self.start.push(started.elapsed().as_secs_f64() * 1e3);
-        tokio::time::sleep(IDLE).await;
-        let memory = service.server.resident_kib().and_then(|kib| u32::try_from(kib).ok());
-        self.memory.push(memory.map_or(f64::NAN, |kib| f64::from(kib) / 1024.0));
-        service.server.stop(Duration::from_secs(15)).await?;
-        Ok(())
+impl Args {
+    /// All is measured, as it is deployed.
+    pub(crate) fn whole(&self) -> bool {
+        self.only.is_none() && !self.without_worker
+    }
+
+    /// A cluster is needed.
+    pub(crate) fn needs_cluster(&self) -> bool {
+        self.has(Part::Idle)
+    }
+
+    fn has(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
     }
 }
 
-fn report(rounds: usize, specs: &[Spec], figures: &[Figures]) -> anyhow::Result<Report> {
+/// Measures the services, and then the bus.
+pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report> {
     let mut report = Report::new("Footprint");
-    report.say(&format!(
-        "`cargo xtask bench footprint`: {rounds} rounds in turns; median (smallest–largest). Memory is that of an idle process, {} s after it was \
-         ready.",
-        IDLE.as_secs()
-    ));
-    let mut rows = Vec::new();
-    for (spec, figures) in specs.iter().zip(figures) {
-        let size = std::fs::metadata(program(&spec.name)?)?.len();
-        let size = f64::from(u32::try_from(size)?) / 1024.0 / 1024.0;
-        rows.push(vec![
-            spec.name.clone(),
-            figure(size),
-            figures.memory.show(),
-            figures.start.show(),
-        ]);
+    report.say("`cargo xtask bench footprint`.");
+    if args.has(Part::Idle) {
+        idle::measure(&mut report, rounds).await?;
     }
-    report.table(&["service", "program, MiB", "memory (RSS), MiB", "ready after, ms"], &rows);
+    if args.has(Part::Load) {
+        wrk::check()?;
+        load::measure(&mut report, args).await?;
+    }
     Ok(report)
 }

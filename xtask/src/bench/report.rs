@@ -4,17 +4,31 @@ use std::fmt::Write;
 
 /// A title, and then paragraphs and tables.
 #[derive(Clone, Debug)]
-pub(crate) struct Report(String);
+pub(crate) struct Report {
+    text: String,
+    faults: usize,
+}
 
 impl Report {
     /// A report with a title.
     pub(crate) fn new(title: &str) -> Self {
-        Self(format!("# {title}\n"))
+        Self { text: format!("# {title}\n"), faults: 0 }
+    }
+
+    /// Adds what must not be: whoever reads it sees that first, and the benchmark fails.
+    pub(crate) fn fault(&mut self, text: &str) {
+        self.faults += 1;
+        self.say(&format!("**Not as it has to be: {text}**"));
+    }
+
+    /// The number of faults that it tells of.
+    pub(crate) fn faults(&self) -> usize {
+        self.faults
     }
 
     /// Adds a paragraph.
     pub(crate) fn say(&mut self, text: &str) {
-        let _ = write!(self.0, "\n{text}\n");
+        let _ = write!(self.text, "\n{text}\n");
     }
 
     /// Adds a table. The first column holds names, the others figures.
@@ -31,12 +45,12 @@ impl Report {
                     .max(3)
             })
             .collect();
-        self.0.push('\n');
+        self.text.push('\n');
         for (number, row) in all().enumerate() {
             let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
                 if column == 0 { format!(" {cell:<width$} ") } else { format!(" {cell:>width$} ") }
             });
-            let _ = writeln!(self.0, "|{}|", cells.collect::<Vec<_>>().join("|"));
+            let _ = writeln!(self.text, "|{}|", cells.collect::<Vec<_>>().join("|"));
             if number == 0 {
                 let rule = widths.iter().enumerate().map(|(column, width)| {
                     if column == 0 {
@@ -45,20 +59,28 @@ impl Report {
                         format!("{}:", "-".repeat(width + 1))
                     }
                 });
-                let _ = writeln!(self.0, "|{}|", rule.collect::<Vec<_>>().join("|"));
+                let _ = writeln!(self.text, "|{}|", rule.collect::<Vec<_>>().join("|"));
             }
         }
     }
 
     /// All of it.
     pub(crate) fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn faults_are_counted_and_told() {
+        let mut report = Report::new("Speed");
+        report.fault("503 at 1000.");
+        assert_eq!(report.faults(), 1);
+        assert_eq!(report.text(), "# Speed\n\n**Not as it has to be: 503 at 1000.**\n");
+    }
 
     #[test]
     fn tables_line_up() {

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use testbed::{Cluster, Fate, Gateway, Service, audit, http, system, within};
 
 use super::{
+    build::Build,
     report::Report,
-    servers::{Bus, optimized},
+    servers::Bus,
     stats::{Series, figure, percentile},
 };
 use crate::run::say;
@@ -137,7 +138,7 @@ pub(super) async fn deployer(
     let targets = format!("targets:\n{}", targets.iter().map(line).collect::<String>());
     let folder = bus.scratch.folder(folder)?;
     let spec = system::deployer_spec(&folder, &bus.url(), cluster.deployer_kubeconfig(), &targets)?;
-    system::start(optimized(spec)?).await
+    system::start(Build::This.of(spec)?).await
 }
 
 pub(super) async fn post(ci: &http::Client, target: &str, tag: &str) -> anyhow::Result<String> {

@@ -7,8 +7,10 @@ use futures::future::try_join_all;
 use testbed::{Mongo, Service, within};
 
 use super::{
+    build::Build,
+    direct::{self, Waiting},
     report::Report,
-    servers::{Bus, direct},
+    servers::{Bus, Kind},
     stats::{Series, figure},
     wrk,
 };
@@ -22,6 +24,9 @@ const INTAKE: [(usize, usize); 6] = [(1, 1), (2, 1), (4, 1), (1, 3), (2, 3), (4,
 
 /// Workers, and servers of the bus.
 const STORING: [(usize, usize); 4] = [(1, 1), (2, 1), (4, 1), (1, 3)];
+
+/// The number of contacts that were committed together, of those that wait.
+const GROUP: u64 = 50;
 
 /// How it is measured.
 #[derive(Debug, clap::Args)]
@@ -78,7 +83,8 @@ impl Intake {
 }
 
 async fn bus(servers: usize) -> anyhow::Result<Bus> {
-    if servers == 1 { Bus::start().await } else { Bus::start_cluster(servers).await }
+    let kind = if servers == 1 { Kind::Plain } else { Kind::Three };
+    Bus::start_as(kind, Build::This).await
 }
 
 async fn gateways_take(
@@ -90,11 +96,7 @@ async fn gateways_take(
     let bus = bus(servers).await?;
     let mut running = Vec::new();
     for index in 0..gateways {
-        // As in the benchmark of intake: as shipped, one does not wait for as many as 1,000.
-        running.push(
-            bus.gateway_in(&format!("gateway-{index}"), &[("MAX_CONTACTS_IN_PROGRESS", "2000")])
-                .await?,
-        );
+        running.push(bus.gateway_in(&format!("gateway-{index}"), &[]).await?);
     }
     // One client talks to one of them.
     let used = gateways.min(connections);
@@ -111,16 +113,7 @@ async fn workers_store(workers: usize, servers: usize, contacts: u64) -> anyhow:
         (0..workers).map(|index| bus.worker_spec(&format!("worker-{index}"), &mongo, "portfolio"));
     let specs = specs.collect::<anyhow::Result<Vec<_>>>()?;
     bus.provision(&specs[0]).await?;
-    direct(&[
-        "batches",
-        "--url",
-        &bus.url_of_one(),
-        "--batch",
-        "1000",
-        "--messages",
-        &contacts.to_string(),
-    ])
-    .await?;
+    direct::fill(&bus, Waiting { contacts, group: GROUP, largest: false }).await?;
     let stored = mongo.collection("portfolio", "contacts").await?;
     let started = Instant::now();
     let mut running = specs.into_iter().map(Service::start).collect::<anyhow::Result<Vec<_>>>()?;
@@ -175,7 +168,11 @@ fn report(args: &Args, rounds: usize, intake: &[Vec<Intake>], storing: &[Series]
     };
     let stored = STORING.into_iter().zip(storing).zip(std::iter::repeat(&storing[0]));
     report.table(
-        &[&format!("{} contacts that wait", args.contacts), "stored/s", "÷ that of one"],
+        &[
+            &format!("{} contacts that wait, in groups of {GROUP}", args.contacts),
+            "stored/s",
+            "÷ that of one",
+        ],
         &stored.map(row).collect::<Vec<_>>(),
     );
     report

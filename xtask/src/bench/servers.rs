@@ -1,57 +1,83 @@
-//! What is measured, started anew: release builds, on servers without a past.
-
-use std::path::PathBuf;
+//! Servers and services that are measured, started anew: release builds, without a past.
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
-use testbed::{Gateway, Mongo, Nats, Scratch, Service, Spec, system};
+use testbed::{Access, Gateway, Mongo, Nats, Scratch, Server, Service, Spec, system};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
     net::TcpStream,
 };
 
-use crate::run::{command, output};
+use super::build::Build;
 
-/// A program that was built with all optimizations.
-pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let here = std::env::current_exe()?;
-    let target = here.ancestors().nth(2).context("xtask runs outside of cargo's target folder")?;
-    Ok(target.join("release").join(name))
+/// The ways to run the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One server, for everybody on the machine.
+    Plain,
+    /// One server as it is deployed: TLS, and an account a process.
+    Secured,
+    /// Three servers, each of which has a copy of everything.
+    Three,
 }
 
-/// The same service, built with all optimizations.
-pub(crate) fn optimized(mut spec: Spec) -> anyhow::Result<Spec> {
-    spec.program = program(&spec.name)?;
-    Ok(spec)
-}
-
-/// A bus with our streams.
+/// A bus with the streams of a build.
 pub(crate) struct Bus {
     pub(crate) scratch: Scratch,
     servers: Vec<Nats>,
+    access: Option<Access>,
+    build: Build,
 }
 
 impl Bus {
+    /// One server, for the programs of this tree.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_as(Kind::Plain, Build::This).await
+    }
+
+    /// A bus for the programs of a build.
+    pub(crate) async fn start_as(kind: Kind, build: Build) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
-        let nats = Nats::start(&scratch.folder("nats")?).await?;
-        Self::of(scratch, vec![nats]).await
+        let folder = scratch.folder("nats")?;
+        let (servers, access) = match kind {
+            Kind::Plain => (vec![Nats::start(&folder).await?], None),
+            Kind::Three => (Nats::start_cluster(&folder, 3).await?, None),
+            Kind::Secured => {
+                let (nats, access) = Nats::start_secured(&folder).await?;
+                (vec![nats], Some(access))
+            }
+        };
+        Self { scratch, servers, access, build }.with_streams().await
     }
 
-    /// Of several servers, each of which has a copy of everything.
-    pub(crate) async fn start_cluster(servers: usize) -> anyhow::Result<Self> {
+    /// One server that is started in a way of its own, for the programs of this tree.
+    pub(crate) async fn start_adapted(change: impl FnOnce(Spec) -> Spec) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
-        let servers = Nats::start_cluster(&scratch.folder("nats")?, servers).await?;
-        Self::of(scratch, servers).await
+        let servers = vec![Nats::start_adapted(&scratch.folder("nats")?, change).await?];
+        Self { scratch, servers, access: None, build: Build::This }.with_streams().await
     }
 
-    async fn of(scratch: Scratch, servers: Vec<Nats>) -> anyhow::Result<Self> {
-        let bus = Self { scratch, servers };
-        bus.provision(&bus.gateway_spec("gateway")?).await?;
-        Ok(bus)
+    async fn with_streams(self) -> anyhow::Result<Self> {
+        self.provision(&self.gateway_spec("gateway")?).await?;
+        Ok(self)
     }
 
-    /// Where clients connect.
+    /// Whose programs use it.
+    pub(crate) fn build(&self) -> Build {
+        self.build
+    }
+
+    /// The processes that it is made of.
+    pub(crate) fn servers(&self) -> Vec<&Server> {
+        self.servers.iter().map(|nats| &nats.server).collect()
+    }
+
+    /// Fails if one of its servers has ended.
+    pub(crate) fn check_running(&mut self) -> anyhow::Result<()> {
+        self.servers.iter_mut().try_for_each(|nats| nats.server.check_running())
+    }
+
+    /// The addresses that clients connect to.
     pub(crate) fn url(&self) -> String {
         Nats::urls(&self.servers)
     }
@@ -64,11 +90,18 @@ impl Bus {
     /// Has a service make its streams, with as many copies as there are servers.
     pub(crate) async fn provision(&self, spec: &Spec) -> anyhow::Result<()> {
         let spec = spec.clone().env("STREAM_REPLICAS", self.servers.len().to_string());
-        Service::run(&spec, "provision").await.map(drop)
+        Service::run(&self.sign_in(spec, "provision"), "provision").await.map(drop)
+    }
+
+    fn sign_in(&self, spec: Spec, user: &str) -> Spec {
+        match &self.access {
+            Some(access) => access.sign_in(spec, user),
+            None => spec,
+        }
     }
 
     fn gateway_spec(&self, folder: &str) -> anyhow::Result<Spec> {
-        optimized(Gateway::spec(&self.scratch.path().join(folder), &self.url())?)
+        self.build.of(Gateway::spec(&self.scratch.path().join(folder), &self.url())?)
     }
 
     /// A gateway on it, with some settings of its own.
@@ -85,7 +118,7 @@ impl Bus {
         let spec = settings
             .iter()
             .fold(self.gateway_spec(folder)?, |spec, (name, value)| spec.env(name, value));
-        let mut gateway = Gateway::start_unready(spec)?;
+        let mut gateway = Gateway::start_unready(self.sign_in(spec, "gateway"))?;
         gateway.ready().await?;
         Ok(gateway)
     }
@@ -111,31 +144,25 @@ impl Bus {
         bail!("the bus ended the connection")
     }
 
-    /// How a worker on it is started.
+    /// The start of a worker on it, which does not sign in.
     pub(crate) fn worker_spec(
         &self,
         folder: &str,
         mongo: &Mongo,
         database: &str,
     ) -> anyhow::Result<Spec> {
-        optimized(system::worker_spec(
-            &self.scratch.path().join(folder),
-            &self.url(),
-            mongo,
-            database,
-        )?)
+        let folder = self.scratch.path().join(folder);
+        self.build.of(system::worker_spec(&folder, &self.url(), mongo, database)?)
     }
-}
-
-/// Runs a baseline of `bench/baselines/direct` to its end, and gives what came out.
-pub(crate) async fn direct(args: &[&str]) -> anyhow::Result<Value> {
-    let mut run = command(&program("direct")?.to_string_lossy(), ["--"; 0]);
-    run.args(args);
-    let text = tokio::task::spawn_blocking(move || output(run)).await??;
-    serde_json::from_str(&text).with_context(|| format!("the baseline said {text}"))
 }
 
 /// A figure of a result.
 pub(crate) fn number(result: &Value, name: &str) -> anyhow::Result<f64> {
     result[name].as_f64().with_context(|| format!("no {name} in {result}"))
+}
+
+/// Memory of a process in MiB; not a number if it has ended.
+pub(crate) fn mib(kib: Option<u64>) -> f64 {
+    let kib = kib.and_then(|kib| u32::try_from(kib).ok());
+    kib.map_or(f64::NAN, |kib| f64::from(kib) / 1024.0)
 }

@@ -9,9 +9,20 @@ use testbed::on_path;
 use super::servers::number;
 use crate::run::{command, output};
 
-/// What wrk saw.
+/// The contacts that wrk posts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// Contacts that are accepted.
+    Valid,
+    /// Contacts of the same size whose address is none.
+    Invalid,
+}
+
+/// The answers that wrk saw.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Seen {
+    /// Answers.
+    pub(crate) answers: f64,
     /// Answers a second.
     pub(crate) rate: f64,
     /// The median latency, in milliseconds.
@@ -39,11 +50,24 @@ pub(crate) async fn post_contacts(
     connections: usize,
     time: Duration,
 ) -> anyhow::Result<Seen> {
+    post(url, connections, time, Body::Valid).await
+}
+
+/// Posts contacts of a kind over so many connections for so long.
+pub(crate) async fn post(
+    url: &str,
+    connections: usize,
+    time: Duration,
+    body: Body,
+) -> anyhow::Result<Seen> {
     let threads = connections.min(2).to_string();
     let (connections, time) = (connections.to_string(), format!("{}s", time.as_secs()));
     let mut run =
         command("wrk", ["-t", &threads, "-c", &connections, "-d", &time, "--timeout", "30s"]);
     run.args(["--script", "bench/load/contact.lua", url]);
+    if body == Body::Invalid {
+        run.args(["--", "invalid"]);
+    }
     let text = tokio::task::spawn_blocking(move || output(run)).await??;
     parse(&text)
 }
@@ -53,8 +77,10 @@ fn parse(text: &str) -> anyhow::Result<Seen> {
     let result: Value =
         serde_json::from_str(line.with_context(|| format!("no result in what wrk said: {text}"))?)?;
     let get = |name| number(&result, name);
+    let answers = get("requests")?;
     let seen = Seen {
-        rate: get("requests")? / get("seconds")?,
+        answers,
+        rate: answers / get("seconds")?,
         p50: get("p50_ms")?,
         p99: get("p99_ms")?,
         refused: get("refused")?,
@@ -74,7 +100,7 @@ mod tests {
                     \"p50_ms\": 1.5, \"p99_ms\": 9.0}\n";
         assert_eq!(
             parse(text).unwrap(),
-            Seen { rate: 25.0, p50: 1.5, p99: 9.0, refused: 2.0, failed: 1.0 }
+            Seen { answers: 100.0, rate: 25.0, p50: 1.5, p99: 9.0, refused: 2.0, failed: 1.0 }
         );
         assert!(parse("unable to connect").is_err());
     }

@@ -4,59 +4,84 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use async_nats::{
-    Client, HeaderMap, Request,
+    Client, Request,
     jetstream::{self, message::PublishMessage},
 };
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::contact::{self, Message, Size};
+
 const SUBJECT: &str = "contacts.submitted";
 
-/// Headers and payload as the gateway sends them, so that the consumer can read what is stored.
-fn message() -> (HeaderMap, String) {
-    let id = Uuid::now_v7();
-    let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("Nats-Msg-Id", id.to_string()),
-        ("ce-specversion", "1.0".to_owned()),
-        ("ce-id", id.to_string()),
-        ("ce-source", "/direct".to_owned()),
-        ("ce-type", "portfolio.contact.submitted.v1".to_owned()),
-        ("ce-time", "2026-01-01T00:00:00.000Z".to_owned()),
-        ("content-type", "application/json".to_owned()),
-        ("traceparent", format!("00-{}-{:016x}-00", id.simple(), id.as_u64_pair().1)),
-    ] {
-        headers.insert(name, value);
-    }
-    let payload = json!({
-        "v": 1, "id": id, "name": format!("Visitor {}", id.as_u64_pair().1), "email": "visitor@example.org",
-        "subject": "Hello", "message": "x".repeat(100), "received_at": "2026-01-01T00:00:00.000Z",
-    });
-    (headers, payload.to_string())
-}
+/// The number of messages that are on their way at once while the stream is filled.
+const FILLING: usize = 8;
 
-pub(crate) async fn batches(
-    url: &str,
-    size: usize,
-    time: Duration,
-    most: usize,
-) -> anyhow::Result<Value> {
-    let client = async_nats::connect(url).await?;
-    let (started, mut sent) = (Instant::now(), 0);
-    while sent < most && started.elapsed() < time {
-        let count = size.min(most - sent);
-        batch(&client, count).await?;
-        sent += count;
+/// Publishes groups for so long, each once the one before is acknowledged.
+pub(crate) async fn publish(url: &str, group: usize, time: Duration) -> anyhow::Result<Value> {
+    let jetstream = jetstream::new(async_nats::connect(url).await?);
+    let (started, mut times) = (Instant::now(), Vec::new());
+    while started.elapsed() < time {
+        let begun = Instant::now();
+        send(&jetstream, contact::group(Size::Usual, group)).await?;
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(json!({"messages": sent, "seconds": seconds}))
+    times.sort_by(f64::total_cmp);
+    let at = |percent: usize| times.get((times.len() * percent).div_ceil(100).saturating_sub(1));
+    Ok(json!({
+        "contacts": times.len() * group, "seconds": seconds, "p50_ms": at(50), "p99_ms": at(99),
+    }))
 }
 
-async fn batch(client: &Client, count: usize) -> anyhow::Result<()> {
+/// Publishes so many contacts, in groups that are a message each.
+pub(crate) async fn fill_groups(
+    url: &str,
+    size: Size,
+    contacts: usize,
+    group: usize,
+) -> anyhow::Result<Value> {
+    let jetstream = jetstream::new(async_nats::connect(url).await?);
+    let messages = stream::iter(parts(contacts, group))
+        .map(|count| send(&jetstream, contact::group(size, count)))
+        .buffer_unordered(FILLING)
+        .try_fold(0_usize, |sum, ()| std::future::ready(Ok(sum + 1)))
+        .await?;
+    Ok(json!({"contacts": contacts, "messages": messages}))
+}
+
+/// Publishes so many contacts, each a message of its own, in atomic batches.
+pub(crate) async fn fill_batches(
+    url: &str,
+    size: Size,
+    contacts: usize,
+    batch: usize,
+) -> anyhow::Result<Value> {
+    let client = async_nats::connect(url).await?;
+    for count in parts(contacts, batch) {
+        send_batch(&client, size, count).await?;
+    }
+    Ok(json!({"contacts": contacts, "messages": contacts}))
+}
+
+/// So many in parts of the same size, of which the last one may be smaller.
+fn parts(contacts: usize, size: usize) -> impl Iterator<Item = usize> {
+    (0..contacts).step_by(size).map(move |done| size.min(contacts - done))
+}
+
+async fn send(jetstream: &jetstream::Context, message: Message) -> anyhow::Result<()> {
+    let Message { headers, payload } = message;
+    let message = PublishMessage::build().headers(headers).payload(payload.into());
+    let acknowledged = jetstream.send_publish(SUBJECT, message).await?.await;
+    acknowledged.context("a message was not stored")?;
+    Ok(())
+}
+
+async fn send_batch(client: &Client, size: Size, count: usize) -> anyhow::Result<()> {
     let name = Uuid::new_v4().simple().to_string();
     for number in 1..=count {
-        let (mut headers, payload) = message();
+        let Message { mut headers, payload } = contact::single(size);
         headers.insert("Nats-Batch-Id", name.as_str());
         headers.insert("Nats-Batch-Sequence", number.to_string());
         if number < count {
@@ -69,27 +94,5 @@ async fn batch(client: &Client, count: usize) -> anyhow::Result<()> {
         let answer: Value = serde_json::from_slice(&answer.payload)?;
         ensure!(answer["count"] == count, "the batch was not stored: {answer}");
     }
-    Ok(())
-}
-
-pub(crate) async fn singles(url: &str, in_flight: usize, time: Duration) -> anyhow::Result<Value> {
-    let jetstream = jetstream::new(async_nats::connect(url).await?);
-    let started = Instant::now();
-    let sent = stream::repeat_with(|| one(&jetstream))
-        .take_while(|_| std::future::ready(started.elapsed() < time))
-        .buffer_unordered(in_flight)
-        .fold(Ok(0_usize), |sum, outcome| {
-            std::future::ready(sum.and_then(|sum| outcome.map(|()| sum + 1)))
-        })
-        .await
-        .context("a message was not stored")?;
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(json!({"messages": sent, "seconds": seconds}))
-}
-
-async fn one(jetstream: &jetstream::Context) -> anyhow::Result<()> {
-    let (headers, payload) = message();
-    let message = PublishMessage::build().headers(headers).payload(payload.into());
-    jetstream.send_publish(SUBJECT, message).await?.await?;
     Ok(())
 }

@@ -2,42 +2,48 @@
 //! command prints one line of JSON.
 
 mod bus;
+mod contact;
 mod store;
 
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
-/// What is measured.
+use contact::Size;
+
+/// Baselines of the benchmarks; each prints one line of JSON.
 #[derive(Debug, Parser)]
 #[command(name = "direct")]
 enum Cli {
-    /// Publish atomic batches one after the other, for so long or so many messages
-    Batches {
+    /// Publish groups of contacts, each once the one before is acknowledged
+    Publish {
         /// The server
         #[arg(long)]
         url: String,
-        /// Messages in a batch
-        #[arg(long)]
-        batch: usize,
+        /// Contacts in a group, which is one message
+        #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+        group: usize,
         /// For how many seconds
-        #[arg(long, default_value_t = 3600)]
+        #[arg(long)]
         seconds: u64,
-        /// Until so many messages are stored
-        #[arg(long, default_value_t = usize::MAX)]
-        messages: usize,
     },
-    /// Publish single messages
-    Singles {
+    /// Put contacts into the stream, to wait there
+    Fill {
         /// The server
         #[arg(long)]
         url: String,
-        /// How many are on their way at once
+        /// Contacts in all
         #[arg(long)]
-        in_flight: usize,
-        /// For how many seconds
+        contacts: usize,
+        /// Contacts that are committed together
+        #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+        group: usize,
+        /// Version of the messages
+        #[arg(long, value_enum, default_value = "v2")]
+        format: Format,
+        /// Make them as large as the form allows
         #[arg(long)]
-        seconds: u64,
+        largest: bool,
     },
     /// Insert documents with `insert_many`, one batch after the other
     Insert {
@@ -50,10 +56,23 @@ enum Cli {
         /// Documents in a batch
         #[arg(long)]
         batch: usize,
-        /// How many in all
+        /// Documents in all
         #[arg(long)]
         documents: usize,
     },
+}
+
+/// A version of the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A message a contact, in atomic batches
+    V1,
+    /// A message a group
+    V2,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "not a number from 1".to_owned())
 }
 
 #[tokio::main]
@@ -62,11 +81,15 @@ async fn main() -> anyhow::Result<()> {
     // Fails only if one is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match Cli::parse() {
-        Cli::Batches { url, batch, seconds, messages } => {
-            bus::batches(&url, batch, Duration::from_secs(seconds), messages).await?
+        Cli::Publish { url, group, seconds } => {
+            bus::publish(&url, group, Duration::from_secs(seconds)).await?
         }
-        Cli::Singles { url, in_flight, seconds } => {
-            bus::singles(&url, in_flight, Duration::from_secs(seconds)).await?
+        Cli::Fill { url, contacts, group, format, largest } => {
+            let size = if largest { Size::Largest } else { Size::Usual };
+            match format {
+                Format::V1 => bus::fill_batches(&url, size, contacts, group).await?,
+                Format::V2 => bus::fill_groups(&url, size, contacts, group).await?,
+            }
         }
         Cli::Insert { uri, database, batch, documents } => {
             store::insert(&uri, &database, batch, documents).await?

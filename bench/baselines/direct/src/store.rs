@@ -2,24 +2,16 @@
 
 use std::time::Instant;
 
-use bson::{DateTime, Document, doc};
+use bson::Document;
 use mongodb::{
     Client,
     options::{Acknowledgment, CollectionOptions, WriteConcern},
 };
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-/// A document as the worker stores it.
-fn document() -> Document {
-    let id = Uuid::now_v7();
-    doc! {
-        "_id": bson::Uuid::from_bytes(id.into_bytes()), "name": format!("Visitor {}", id.as_u64_pair().1),
-        "email": "visitor@example.org", "subject": "Hello", "message": "x".repeat(100),
-        "received_at": DateTime::now(), "stored_at": DateTime::now(),
-    }
-}
+use crate::contact::document;
 
+/// Inserts so many documents, one batch after the other, and waits for each.
 pub(crate) async fn insert(
     uri: &str,
     database: &str,

@@ -1,0 +1,84 @@
+//! Contacts as visitors would send them: as messages of the bus, and as documents of the store.
+
+use async_nats::HeaderMap;
+use bson::{DateTime, Document, doc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// The length of a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// Some 200 bytes.
+    Usual,
+    /// As much as the form takes, in characters of four bytes: 21 KB.
+    Largest,
+}
+
+/// A message, as the gateway sends it.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: String,
+}
+
+impl Size {
+    fn text(self, usual: &str, characters: usize) -> String {
+        match self {
+            Self::Usual => usual.to_owned(),
+            Self::Largest => "🦀".repeat(characters),
+        }
+    }
+
+    fn contact(self, id: Uuid) -> Value {
+        json!({
+            "id": id,
+            "name": self.text(&format!("Visitor {}", id.as_u64_pair().1), 100),
+            "email": "visitor@example.org",
+            "subject": self.text("Hello", 200),
+            "message": self.text(&"x".repeat(100), 5_000),
+            "received_at": "2026-01-01T00:00:00.000Z",
+        })
+    }
+}
+
+/// Contacts that are committed together: one message (version 2).
+pub(crate) fn group(size: Size, contacts: usize) -> Message {
+    let contacts: Vec<_> = (0..contacts).map(|_| size.contact(Uuid::now_v7())).collect();
+    let payload = json!({"v": 2, "contacts": contacts}).to_string();
+    Message { headers: headers(Uuid::now_v7(), "portfolio.contact.submitted.v2"), payload }
+}
+
+/// A contact that is a message of its own (version 1).
+pub(crate) fn single(size: Size) -> Message {
+    let id = Uuid::now_v7();
+    let mut contact = size.contact(id);
+    contact["v"] = 1.into();
+    Message { headers: headers(id, "portfolio.contact.submitted.v1"), payload: contact.to_string() }
+}
+
+fn headers(id: Uuid, kind: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("Nats-Msg-Id", id.to_string()),
+        ("ce-specversion", "1.0".to_owned()),
+        ("ce-id", id.to_string()),
+        ("ce-source", "/direct".to_owned()),
+        ("ce-type", kind.to_owned()),
+        ("ce-time", "2026-01-01T00:00:00.000Z".to_owned()),
+        ("content-type", "application/json".to_owned()),
+        ("traceparent", format!("00-{}-{:016x}-00", id.simple(), id.as_u64_pair().1)),
+    ] {
+        headers.insert(name, value);
+    }
+    headers
+}
+
+/// A document, as the worker stores it.
+pub(crate) fn document() -> Document {
+    let id = Uuid::now_v7();
+    doc! {
+        "_id": bson::Uuid::from_bytes(id.into_bytes()), "name": format!("Visitor {}", id.as_u64_pair().1),
+        "email": "visitor@example.org", "subject": "Hello", "message": "x".repeat(100),
+        "received_at": DateTime::now(), "stored_at": DateTime::now(),
+    }
+}
