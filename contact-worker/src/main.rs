@@ -3,6 +3,7 @@
 mod app;
 mod config;
 mod document;
+mod ingest;
 mod metrics;
 mod store;
 

@@ -1,10 +1,11 @@
-//! `MongoDB`: the only place that speaks to it.
+//! `MongoDB`: the only module that uses the driver.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use bson::{Document, doc};
+use bson::{Document, Uuid, doc};
 use bus::Failure;
+use futures::TryStreamExt;
 use mongodb::{
     Client, Collection, IndexModel,
     error::{Error, ErrorKind, IndexedWriteError, InsertManyError},
@@ -12,43 +13,63 @@ use mongodb::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use service::spans;
+use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
 use tracing::{Instrument, Span, field};
 
-use crate::metrics::Inserted;
+use crate::{document::StoredContact, metrics::Inserted};
 
-/// How long one write may take. It goes on by itself after that, and a second one with the same ids does no harm.
+/// How long one write may take. It goes on by itself after that, and a second one with the same ids
+/// does no harm.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a server is looked for.
+/// How long the driver looks for a server.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The code of a duplicate key: the document is there.
+/// How long the server waits until most members have a write, before it reports that they have not.
+/// Shorter than [`WRITE_TIMEOUT`], so that a write without a majority ends by itself.
+const MAJORITY_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The code of a duplicate key, of any unique index.
 const DUPLICATE_KEY: i32 = 11_000;
 
-/// Codes with which a document will never be stored: `DocumentValidationFailure`, `BSONObjectTooLarge`, `BadValue`.
+/// Codes with which a document will never be stored: `DocumentValidationFailure`,
+/// `BSONObjectTooLarge`, `BadValue`.
 const HOPELESS: [i32; 3] = [121, 10_334, 2];
 
-/// Where contacts are stored.
+/// The store of contacts.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     client: Client,
-    contacts: Collection<Document>,
+    contacts: Collection<StoredContact>,
+    /// The question that runs, if one does: a store that is frozen is not asked a second one.
+    asking: Arc<Mutex<Option<Asking>>>,
 }
 
-/// What became of one document.
+type Asking = JoinHandle<Result<Document, Error>>;
+
+/// The outcome of one document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// It is there now.
+    /// The document is new.
     New,
-    /// It was there already.
+    /// The same contact was stored before.
     Already,
 }
 
+/// What the server says of one document.
+#[derive(Debug)]
+enum Answer {
+    Stored,
+    /// There is a document with the same `_id`.
+    SameId,
+    Failed(Failure),
+}
+
 impl Store {
-    /// Prepares to connect; the driver does so by itself, again and again.
+    /// Prepares to connect; the driver connects by itself, again and again.
     ///
     /// # Errors
-    /// The connection string is wrong, or names a host that nobody knows.
+    /// The connection string is wrong, or names an unknown host.
     pub(crate) async fn open(uri: &SecretString, database: &str) -> anyhow::Result<Self> {
         let mut options = ClientOptions::parse(uri.expose_secret())
             .await
@@ -61,25 +82,44 @@ impl Store {
             WriteConcern::builder()
                 .w(mongodb::options::Acknowledgment::Majority)
                 .journal(true)
+                .w_timeout(MAJORITY_TIMEOUT)
                 .build(),
         );
         options.retry_writes = Some(true);
         let client = Client::with_options(options).map_err(|error| anyhow!(outline(&error)))?;
         let contacts = client.database(database).collection("contacts");
-        Ok(Self { client, contacts })
+        Ok(Self { client, contacts, asking: Arc::default() })
     }
 
-    /// Whether the store answers.
+    /// Makes sure that the store answers, and that it can acknowledge writes by a majority.
     ///
     /// # Errors
-    /// What is wrong, in words without secrets.
-    pub(crate) async fn ping(&self) -> Result<(), String> {
-        let admin = self.client.database("admin");
-        let ping = tokio::spawn(async move { admin.run_command(doc! {"ping": 1}).await });
-        match tokio::time::timeout(SELECTION_TIMEOUT * 2, ping).await {
-            Ok(Ok(Ok(_))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(outline(&error)),
-            Ok(Err(_)) | Err(_) => Err("no answer".to_owned()),
+    /// The reason, without secrets.
+    pub(crate) async fn check(&self) -> Result<(), String> {
+        let Ok(answer) = timeout(SELECTION_TIMEOUT * 2, self.ask()).await else {
+            return Err("no answer".to_owned());
+        };
+        let answer = answer?;
+        let is_router = answer.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+        if answer.contains_key("setName") || is_router {
+            return Ok(());
+        }
+        Err("the server is no member of a replica set, which contacts need".to_owned())
+    }
+
+    /// Asks the server for its role. A question that got no answer in time is waited for again.
+    async fn ask(&self) -> Result<Document, String> {
+        let mut asking = self.asking.lock().await;
+        let question = asking.get_or_insert_with(|| {
+            let admin = self.client.database("admin");
+            tokio::spawn(async move { admin.run_command(doc! {"hello": 1}).await })
+        });
+        let answer = question.await;
+        *asking = None;
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(outline(&error)),
+            Err(_) => Err("no answer".to_owned()),
         }
     }
 
@@ -87,7 +127,7 @@ impl Store {
     /// already stay as they are.
     ///
     /// # Errors
-    /// What is wrong, in words without secrets.
+    /// The reason, without secrets.
     pub(crate) async fn make_indexes(&self) -> anyhow::Result<Vec<String>> {
         let keys = [doc! {"received_at": -1}, doc! {"email": 1, "received_at": -1}];
         let indexes = keys.map(|keys| IndexModel::builder().keys(keys).build());
@@ -97,32 +137,29 @@ impl Store {
         Ok(made.index_names.iter().map(|name| format!("index {name}: there")).collect())
     }
 
-    /// Stores documents, each on its own: one that cannot be stored does not keep the others from it. Tells of each, and of
-    /// all.
+    /// Stores documents, each on its own: one that cannot be stored does not keep the others from
+    /// it. Returns the outcome of each, and of the whole.
     pub(crate) async fn insert(
         &self,
-        documents: Vec<Document>,
+        documents: &Arc<[StoredContact]>,
     ) -> (Vec<Result<Stored, Failure>>, Inserted) {
-        let count = documents.len();
-        let contacts = self.contacts.clone();
-        // The driver's futures are not to be dropped half-way, so it is the handle that is timed out.
-        let span = self.span(count);
-        let insert = async move { contacts.insert_many(documents).ordered(false).await };
-        let insert = tokio::spawn(insert.instrument(span.clone()));
-        let (results, how) = if let Ok(Ok(result)) =
-            tokio::time::timeout(WRITE_TIMEOUT, insert).await
-        {
-            let outcomes = outcomes(count, result.map(|_| ()));
-            let unavailable =
-                |outcome: &Result<_, _>| matches!(outcome, Err(Failure::Unavailable(_)));
-            let how = if outcomes.iter().any(unavailable) { Inserted::Error } else { Inserted::Ok };
-            (outcomes, how)
-        } else {
-            (
-                all_unavailable(count, &format!("no answer within {WRITE_TIMEOUT:?}")),
-                Inserted::Timeout,
-            )
-        };
+        let span = self.span(documents.len());
+        let (answers, how) = self.send(documents).instrument(span.clone()).await;
+        let same_ids = documents
+            .iter()
+            .zip(&answers)
+            .filter(|(_, answer)| matches!(answer, Answer::SameId))
+            .map(|(document, _)| document.id);
+        let known = self.find(same_ids.collect()).instrument(span.clone()).await;
+        let results: Vec<_> = documents
+            .iter()
+            .zip(answers)
+            .map(|(document, answer)| match answer {
+                Answer::Stored => Ok(Stored::New),
+                Answer::SameId => compare(document, &known),
+                Answer::Failed(failure) => Err(failure),
+            })
+            .collect();
         if let Some(failure) = results.iter().find_map(|result| result.as_ref().err()) {
             let kind = if how == Inserted::Ok { "refused" } else { how.as_str() };
             spans::failed(&span, kind, failure.to_string());
@@ -130,7 +167,43 @@ impl Store {
         (results, how)
     }
 
-    /// The span of an insert (OpenTelemetry: database spans).
+    async fn send(&self, documents: &Arc<[StoredContact]>) -> (Vec<Answer>, Inserted) {
+        let count = documents.len();
+        // The driver's futures are not to be dropped half-way, so it is the handle that times out.
+        let (contacts, documents) = (self.contacts.clone(), documents.clone());
+        let insert = async move { contacts.insert_many(documents.iter()).ordered(false).await };
+        let insert = tokio::spawn(insert.in_current_span());
+        let Ok(Ok(result)) = timeout(WRITE_TIMEOUT, insert).await else {
+            let why = format!("no answer within {}", humantime::format_duration(WRITE_TIMEOUT));
+            return (all_unavailable(count, &why), Inserted::Timeout);
+        };
+        let answers = answers(count, result.map(|_| ()));
+        let unavailable =
+            |answer: &Answer| matches!(answer, Answer::Failed(Failure::Unavailable(_)));
+        let how = if answers.iter().any(unavailable) { Inserted::Error } else { Inserted::Ok };
+        (answers, how)
+    }
+
+    /// Finds the documents with these ids, by their id.
+    async fn find(&self, ids: Vec<Uuid>) -> Result<HashMap<Uuid, StoredContact>, String> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let contacts = self.contacts.clone();
+        let find = async move {
+            let found = contacts.find(doc! {"_id": {"$in": ids}}).await?;
+            let pairs = found.map_ok(|contact| (contact.id, contact));
+            pairs.try_collect::<HashMap<_, _>>().await
+        };
+        let find = tokio::spawn(find.in_current_span());
+        match timeout(WRITE_TIMEOUT, find).await {
+            Ok(Ok(Ok(found))) => Ok(found),
+            Ok(Ok(Err(error))) => Err(outline(&error)),
+            Ok(Err(_)) | Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
+    /// Returns the span of an insert (OpenTelemetry: database spans).
     fn span(&self, documents: usize) -> Span {
         let namespace = self.contacts.namespace();
         let span = tracing::info_span!(
@@ -151,10 +224,27 @@ impl Store {
     }
 }
 
-/// What an insert's result means for each document.
-fn outcomes(count: usize, result: Result<(), Error>) -> Vec<Result<Stored, Failure>> {
-    let Err(error) = result else { return (0..count).map(|_| Ok(Stored::New)).collect() };
-    // Without a write concern error, what has no error of its own is stored as it shall be.
+/// Decides whether a contact is the one that is stored under its id.
+fn compare(
+    contact: &StoredContact,
+    known: &Result<HashMap<Uuid, StoredContact>, String>,
+) -> Result<Stored, Failure> {
+    match known {
+        Err(why) => Err(Failure::Unavailable(anyhow!("MongoDB: {why}"))),
+        Ok(known) => match known.get(&contact.id) {
+            Some(stored) if stored.is_same_contact(contact) => Ok(Stored::Already),
+            Some(_) => {
+                Err(Failure::Permanent(anyhow!("MongoDB holds another contact under the same id")))
+            }
+            None => Err(Failure::Blocked(anyhow!("the document was removed meanwhile"))),
+        },
+    }
+}
+
+/// Returns the answer for each document of an insert.
+fn answers(count: usize, result: Result<(), Error>) -> Vec<Answer> {
+    let Err(error) = result else { return (0..count).map(|_| Answer::Stored).collect() };
+    // Without a write concern error, a document without an error of its own is stored on a majority.
     if let ErrorKind::InsertMany(InsertManyError {
         write_errors: Some(errors),
         write_concern_error: None,
@@ -163,33 +253,34 @@ fn outcomes(count: usize, result: Result<(), Error>) -> Vec<Result<Stored, Failu
     {
         let by_index: HashMap<_, _> = errors.iter().map(|error| (error.index, error)).collect();
         return (0..count)
-            .map(|index| by_index.get(&index).map_or(Ok(Stored::New), |error| outcome(error)))
+            .map(|index| by_index.get(&index).map_or(Answer::Stored, |error| answer(error)))
             .collect();
     }
     all_unavailable(count, &outline(&error))
 }
 
-fn all_unavailable(count: usize, why: &str) -> Vec<Result<Stored, Failure>> {
-    (0..count).map(|_| Err(Failure::Unavailable(anyhow!("MongoDB: {why}")))).collect()
+fn all_unavailable(count: usize, why: &str) -> Vec<Answer> {
+    let failure = || Failure::Unavailable(anyhow!("MongoDB: {why}"));
+    (0..count).map(|_| Answer::Failed(failure())).collect()
 }
 
-fn outcome(error: &IndexedWriteError) -> Result<Stored, Failure> {
+fn answer(error: &IndexedWriteError) -> Answer {
     // Not its message, which may quote the document.
-    let words = || {
-        anyhow!(
-            "MongoDB refuses the document: code {} {}",
-            error.code,
-            error.code_name.as_deref().unwrap_or("")
-        )
-    };
+    let name = error.code_name.as_deref().unwrap_or_default();
+    let words =
+        |why: &str| anyhow!("MongoDB refuses the document: {why}code {} {name}", error.code);
     match error.code {
-        DUPLICATE_KEY => Ok(Stored::Already),
-        code if HOPELESS.contains(&code) => Err(Failure::Permanent(words())),
-        _ => Err(Failure::Transient(words())),
+        DUPLICATE_KEY if error.message.contains(" index: _id_ ") => Answer::SameId,
+        DUPLICATE_KEY => {
+            Answer::Failed(Failure::Permanent(words("a unique index has its value already, ")))
+        }
+        code if HOPELESS.contains(&code) => Answer::Failed(Failure::Permanent(words(""))),
+        // A quota, a lock, a move of data: it costs nothing to wait, and an alert names it.
+        _ => Answer::Failed(Failure::Blocked(words(""))),
     }
 }
 
-/// An error without anything that a document or a connection string may have put into it.
+/// Describes an error without anything that a document or a connection string may have put into it.
 fn outline(error: &Error) -> String {
     match &*error.kind {
         ErrorKind::ServerSelection { .. } => {
@@ -216,24 +307,32 @@ mod tests {
     }
 
     #[test]
-    fn each_document_has_its_own_outcome() {
-        assert!(matches!(outcome(&write_error(11_000)), Ok(Stored::Already)));
-        assert!(matches!(outcome(&write_error(121)), Err(Failure::Permanent(_))));
-        assert!(matches!(outcome(&write_error(50)), Err(Failure::Transient(_))));
-        let words = outcome(&write_error(121)).unwrap_err().to_string();
-        assert!(!words.contains("hunter2"), "{words}");
+    fn each_document_has_its_own_answer() {
+        let failed = |code| match answer(&write_error(code)) {
+            Answer::Failed(failure) => failure,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(failed(11_000), Failure::Permanent(_)), "another unique index");
+        assert!(matches!(failed(121), Failure::Permanent(_)));
+        assert!(matches!(failed(50), Failure::Blocked(_)));
+        assert!(!failed(121).to_string().contains("hunter2"));
+        let mut same_id = write_error(11_000);
+        same_id.message =
+            "E11000 duplicate key error collection: a.b index: _id_ dup key: {}".into();
+        assert!(matches!(answer(&same_id), Answer::SameId));
     }
 
     #[test]
     fn without_an_error_all_are_stored() {
-        assert!(outcomes(3, Ok(())).iter().all(|outcome| matches!(outcome, Ok(Stored::New))));
+        assert!(answers(3, Ok(())).iter().all(|answer| matches!(answer, Answer::Stored)));
     }
 
     #[test]
-    fn an_error_of_the_whole_is_nobodys_fault() {
-        let error = Error::custom("hunter2");
-        let outcomes = outcomes(2, Err(error));
-        assert_eq!(outcomes.len(), 2);
-        assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(Failure::Unavailable(_)))));
+    fn an_error_of_the_whole_is_no_documents_fault() {
+        let answers = answers(2, Err(Error::custom("hunter2")));
+        assert_eq!(answers.len(), 2);
+        for answer in answers {
+            assert!(matches!(answer, Answer::Failed(Failure::Unavailable(_))), "{answer:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ mod spans;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use bus::{Bus, Delivery, Failure, Handler};
+use bus::{Bus, Delivery, Failure, Handled, Handler};
 use chrono::Utc;
 use events::{DeployRequested, Diagnosis, ImageReference, RolloutState};
 use planning::Question;
@@ -101,12 +101,13 @@ impl Handler for Executor {
         }
     }
 
-    async fn handle(&self, batch: Vec<Delivery<DeployRequested>>) -> Vec<Result<(), Failure>> {
+    async fn handle(&self, batch: Vec<Delivery<DeployRequested>>) -> Vec<Result<Handled, Failure>> {
         let mut results = Vec::with_capacity(batch.len());
         for delivery in batch {
             // Boxed: it holds whole Deployments, and there is one for each target.
             let span = spans::rollout(&self.target, &delivery.event, delivery.deliveries);
-            results.push(Box::pin(self.roll_out(&delivery).instrument(span)).await);
+            let result = Box::pin(self.roll_out(&delivery).instrument(span)).await;
+            results.push(result.map(|()| Handled::Whole));
         }
         results
     }

@@ -138,12 +138,12 @@ impl History {
         stream: &Stream,
         known: &watch::Sender<u64>,
     ) -> Result<(), Failure> {
-        let unavailable = |error: String| Failure::Unavailable(anyhow!(error));
-        let last = self.bus.last_sequence(stream).await.map_err(unavailable)?;
+        let last = self.bus.last_sequence(stream).await;
+        let last = last.map_err(|error| Failure::Unavailable(error.into()))?;
         match timeout(CATCH_UP, known.subscribe().wait_for(|known| *known >= last)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(unavailable(format!(
-                "{} has not been told up to its message {last}",
+            Err(_) => Err(Failure::Unavailable(anyhow!(
+                "{} has not been read up to its message {last}",
                 stream.name
             ))),
         }

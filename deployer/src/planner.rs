@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use bus::{Bus, Delivery, Failure, Handler, PublishError};
+use bus::{Bus, Delivery, Failure, Handled, Handler, PublishError};
 use chrono::{DateTime, Utc};
 use events::{BuildFinished, DeployRequested, RolloutChanged, RolloutState, V1};
 use planning::{Decision, Judgement, Policy, Question, Standing, Standings, plan};
@@ -27,10 +27,10 @@ pub(crate) struct Planner {
 impl Handler for Planner {
     type Event = BuildFinished;
 
-    async fn handle(&self, batch: Vec<Delivery<BuildFinished>>) -> Vec<Result<(), Failure>> {
+    async fn handle(&self, batch: Vec<Delivery<BuildFinished>>) -> Vec<Result<Handled, Failure>> {
         let mut results = Vec::with_capacity(batch.len());
         for delivery in batch {
-            results.push(self.plan(&delivery.event).await);
+            results.push(self.plan(&delivery.event).await.map(|()| Handled::Whole));
         }
         results
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bus::{Bus, Failure, PublishError};
+use bus::{Bus, Failure, PublishError, ReadError};
 use chrono::Utc;
 use events::{DeployRequested, Event, RolloutChanged, RolloutState};
 use prometheus::HistogramVec;
@@ -27,7 +27,7 @@ impl RolloutLog {
         request: &DeployRequested,
         in_state: HistogramVec,
     ) -> Result<Self, Failure> {
-        let unavailable = |error: String| Failure::Unavailable(anyhow::anyhow!(error));
+        let unavailable = |error: ReadError| Failure::Unavailable(error.into());
         let subject = RolloutChanged::subject_of(Some(&request.target), request.build_id);
         if let Some((sequence, last)) = bus.read_last(&subject).await.map_err(unavailable)? {
             return Ok(Self { bus, sequence, last, in_state });

@@ -6,7 +6,7 @@ use bus::{
     Bus,
     config::{Nats, ProvisionArgs},
 };
-use events::{CONTACTS, IDEMPOTENCY, Stream};
+use events::{CONTACTS, IDEMPOTENCY_CALLERS, IDEMPOTENCY_VISITORS, Stream};
 use service::{config::ConfigError, process::Process, shutdown::Shutdown};
 use tokio_util::task::TaskTracker;
 
@@ -90,7 +90,7 @@ pub(crate) async fn provision(nats: Nats, args: ProvisionArgs) -> anyhow::Result
     bus.provision_streams(&streams(), args.replicas).await
 }
 
-fn streams() -> [&'static Stream; 5] {
+fn streams() -> [&'static Stream; 6] {
     let [pipeline, rollouts, targets] = rollouts::streams();
-    [&CONTACTS, pipeline, rollouts, targets, &IDEMPOTENCY]
+    [&CONTACTS, pipeline, rollouts, targets, &IDEMPOTENCY_CALLERS, &IDEMPOTENCY_VISITORS]
 }

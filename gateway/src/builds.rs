@@ -28,7 +28,7 @@ use crate::{
     body, decisions,
     fields::Fields,
     formats::{self, Build, Message},
-    idempotency::{self, IdempotencyKey, Key},
+    idempotency::{self, IdempotencyKey, Key, Scope},
     problem::Problem,
     reference::requests,
     rollouts::{BuildView, Watched},
@@ -145,7 +145,7 @@ pub(crate) async fn submit(
     let key = Key::of(
         &head.headers,
         signed.map(|signed| signed.id),
-        &format!("builds {}", caller.name),
+        &Scope::Caller(format!("builds {}", caller.name)),
         || body.to_vec(),
     )?;
     if dry_run {
@@ -182,7 +182,10 @@ pub(crate) async fn hook(
     let _in_progress = app.builds_in_progress.begin(&caller.name)?;
     let body = body::read(&head.headers, body).await?;
     let message = formats::read_hook(&head.headers, &body, &app.jobs)?;
-    let key = Key::of(&head.headers, None, &format!("builds {}", caller.name), || body.to_vec())?;
+    let key =
+        Key::of(&head.headers, None, &Scope::Caller(format!("builds {}", caller.name)), || {
+            body.to_vec()
+        })?;
     accept(&app, &caller, message, key).await
 }
 

@@ -3,10 +3,13 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use bus::config::{Nats, ProvisionArgs};
-use bus::{LIMITS, Limits};
+use bus::{GroupPublisher, Limits};
+use events::ContactGroup;
 use service::config::{Common, ConfigError, address};
 
 use crate::{auth::Tokens, formats::Jobs};
+
+const LIMITS: Limits = GroupPublisher::<ContactGroup>::limits();
 
 /// Takes contacts and builds over HTTP and publishes them to NATS; serves pages and the state of builds.
 #[derive(Debug, clap::Parser)]
@@ -43,7 +46,7 @@ pub(crate) struct Cli {
     commits_in_flight: usize,
 
     /// How many contacts wait for the bus at most; more are refused with 503, so that none waits long
-    #[arg(long, env, default_value_t = 400, value_parser = in_progress, value_name = "NUMBER")]
+    #[arg(long, env, default_value_t = 2_000, value_parser = in_progress, value_name = "NUMBER")]
     max_contacts_in_progress: usize,
 
     #[command(subcommand)]

@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
-use events::{ContactId, ContactSubmitted, V1};
+use events::{Contact, ContactId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use crate::{
     app::{App, Shared},
     body::{self, Format},
     fields::Fields,
-    idempotency::{self, IdempotencyKey, Key},
+    idempotency::{self, IdempotencyKey, Key, Scope},
     pages,
     problem::Problem,
     reference::requests,
@@ -72,11 +72,11 @@ pub(crate) async fn submit(State(app): State<Shared>, request: Request) -> Respo
 }
 
 async fn accept(app: &App, headers: &HeaderMap, body: Value) -> Result<Receipt, Problem> {
-    let key = Key::of(headers, None, "contact", || body.to_string().into_bytes())?;
+    let key = Key::of(headers, None, &Scope::Visitor, || body.to_string().into_bytes())?;
     let contact = parse(body, ContactId::new(), Utc::now())?;
     let (id, now) = (contact.id.0, contact.received_at);
     let publish = |id, received_at| async move {
-        app.publisher.contact(&ContactSubmitted { id: ContactId(id), received_at, ..contact }).await
+        app.publisher.contact(Contact { id: ContactId(id), received_at, ..contact }).await
     };
     let (id, received_at) = idempotency::once(app.publisher.bus(), key, id, now, publish).await?;
     app.metrics.contacts_accepted.inc();
@@ -95,11 +95,7 @@ fn wants_page(headers: &HeaderMap) -> bool {
 }
 
 /// Checks all fields. Pure.
-fn parse(
-    body: Value,
-    id: ContactId,
-    received_at: DateTime<Utc>,
-) -> Result<ContactSubmitted, Problem> {
+fn parse(body: Value, id: ContactId, received_at: DateTime<Utc>) -> Result<Contact, Problem> {
     let mut fields = Fields::new(body)?;
     let name = fields.text_to("name", MAX_NAME).unwrap_or_default();
     check_line(&mut fields, "name", &name);
@@ -115,7 +111,7 @@ fn parse(
     // The store keeps milliseconds: what is answered is what is found there.
     let received_at =
         DateTime::from_timestamp_millis(received_at.timestamp_millis()).unwrap_or(received_at);
-    Ok(ContactSubmitted { v: V1, id, name, email, subject, message, received_at })
+    Ok(Contact { id, name, email, subject, message, received_at, traceparent: None })
 }
 
 fn check_line(fields: &mut Fields, name: &'static str, text: &str) {

@@ -20,7 +20,7 @@ use self::cdevents::Sender;
 use crate::{
     auth::Caller,
     body::{self, Format},
-    idempotency::Key,
+    idempotency::{Key, Scope},
     problem::{FieldError, Problem},
 };
 
@@ -72,7 +72,7 @@ impl EventId {
     pub(crate) fn key(&self, caller: &Caller, build: &Build) -> Key {
         let text = serde_json::to_vec(&(&self.source, &self.id)).unwrap_or_default();
         Key::new(
-            &format!("events {}", caller.name),
+            &Scope::Caller(format!("events {}", caller.name)),
             &text,
             &serde_json::to_vec(build).unwrap_or_default(),
         )

@@ -4,26 +4,30 @@
 //! A key is claimed in the bus before its request is carried out, together with the id that the request's event will have.
 //! Whoever takes over a claim whose owner is gone publishes the same event under the same id, and gives the same receipt.
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode, header};
 use bus::{Bus, PublishError};
 use chrono::{DateTime, TimeDelta, Utc};
-use events::{KeyState, KeyUsed, V1};
+use events::{Callers, KeyHolder, KeyState, KeyUsed, V1, Visitors};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use crate::{problem::Problem, publish};
+use crate::{
+    problem::Problem,
+    publish::{self, PATIENCE},
+};
 
 const HEADER: &str = "idempotency-key";
 
-/// How long a claim holds without a word from its owner. A request is answered well before.
-const CLAIM: TimeDelta = TimeDelta::seconds(8);
+/// How long a claim holds without a word from its owner: longer than the claim and the request
+/// itself may take, each of which waits for the bus with [`PATIENCE`].
+const CLAIM: TimeDelta = TimeDelta::seconds(25);
 
-/// How long the bus may take for one step.
-const WITHIN: Duration = Duration::from_secs(2);
+/// How long the end of a request may take to be recorded; if that fails, the claim expires.
+const RECORD_WITHIN: Duration = Duration::from_secs(2);
 
 /// What the reference tells of the header.
 #[derive(IntoParams)]
@@ -35,9 +39,28 @@ pub(crate) struct IdempotencyKey {
     key: String,
 }
 
+/// The holder of a key: others may use the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// A visitor, who has no token.
+    Visitor,
+    /// A caller with a token, on one route.
+    Caller(String),
+}
+
+impl Scope {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Visitor => b"contact",
+            Self::Caller(scope) => scope.as_bytes(),
+        }
+    }
+}
+
 /// A key, and the request that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
+    is_visitor: bool,
     key: String,
     fingerprint: String,
 }
@@ -49,7 +72,7 @@ impl Key {
     pub(crate) fn of(
         headers: &HeaderMap,
         other: Option<&str>,
-        scope: &str,
+        scope: &Scope,
         body: impl FnOnce() -> Vec<u8>,
     ) -> Result<Option<Self>, Problem> {
         let mut values = headers.get_all(HEADER).iter();
@@ -68,11 +91,15 @@ impl Key {
     }
 
     /// A key that is not from the header.
-    pub(crate) fn new(scope: &str, text: &[u8], body: &[u8]) -> Self {
+    pub(crate) fn new(scope: &Scope, text: &[u8], body: &[u8]) -> Self {
         let said =
             serde_json::from_slice::<Value>(body).map(|value| value.to_string().into_bytes());
         let said = said.unwrap_or_else(|_| body.to_vec());
-        Self { key: hash(&[scope.as_bytes(), text]), fingerprint: hash(&[&said]) }
+        Self {
+            is_visitor: *scope == Scope::Visitor,
+            key: hash(&[scope.as_bytes(), text]),
+            fingerprint: hash(&[&said]),
+        }
     }
 }
 
@@ -100,7 +127,11 @@ where
 {
     let Some(key) = key else { return publish(id, now).await.map(|()| (id, now)) };
     // In boxes, since requests without a key would carry the size of these steps around.
-    Box::pin(claim(bus, key, id, now)).await?.carry_out(publish).await
+    if key.is_visitor {
+        Box::pin(claim::<Visitors>(bus, key, id, now)).await?.carry_out(publish).await
+    } else {
+        Box::pin(claim::<Callers>(bus, key, id, now)).await?.carry_out(publish).await
+    }
 }
 
 /// Carries many out, in their order: none before all keys are claimed, so that one that stands for another request stops all.
@@ -116,7 +147,7 @@ where
 {
     let mut claims = Vec::new();
     for (index, (key, request)) in requests.into_iter().enumerate() {
-        match claim(bus, key, Uuid::now_v7(), now).await {
+        match claim::<Callers>(bus, key, Uuid::now_v7(), now).await {
             Ok(claim) => claims.push((claim, request)),
             Err(problem) => {
                 give_up(claims).await;
@@ -139,7 +170,7 @@ where
 }
 
 /// Lets whoever comes next carry them out.
-async fn give_up<T>(claims: impl IntoIterator<Item = (Claim, T)>) {
+async fn give_up<T>(claims: impl IntoIterator<Item = (Claim<Callers>, T)>) {
     for (claim, _) in claims {
         if let Claim::Ours(owned) = claim {
             owned.settle(false).await;
@@ -149,14 +180,14 @@ async fn give_up<T>(claims: impl IntoIterator<Item = (Claim, T)>) {
 
 /// What a request with a key has to do.
 #[derive(Debug)]
-enum Claim {
+enum Claim<H> {
     /// Nothing: it was done before, under this id and at this time.
     Done { id: Uuid, received_at: DateTime<Utc> },
     /// To carry it out, under this id and as of this time.
-    Ours(Box<Owned>),
+    Ours(Box<Owned<H>>),
 }
 
-impl Claim {
+impl<H: KeyHolder> Claim<H> {
     /// Does what is to be done, and gives the id and the time for its receipt.
     async fn carry_out<P>(
         self,
@@ -179,9 +210,9 @@ impl Claim {
 
 /// A claim that is ours until it is settled, or until we are silent for too long.
 #[derive(Debug)]
-struct Owned {
+struct Owned<H> {
     bus: Bus,
-    used: KeyUsed,
+    used: KeyUsed<H>,
     sequence: u64,
 }
 
@@ -195,7 +226,7 @@ enum Finding {
     TakeOver,
 }
 
-fn judge(used: &KeyUsed, fingerprint: &str, now: DateTime<Utc>) -> Finding {
+fn judge<H>(used: &KeyUsed<H>, fingerprint: &str, now: DateTime<Utc>) -> Finding {
     match used.state {
         _ if used.fingerprint != fingerprint => Finding::OtherRequest,
         KeyState::Done => Finding::Done,
@@ -206,7 +237,12 @@ fn judge(used: &KeyUsed, fingerprint: &str, now: DateTime<Utc>) -> Finding {
 }
 
 /// Claims a key for a request, or finds what became of it.
-async fn claim(bus: &Bus, key: Key, id: Uuid, now: DateTime<Utc>) -> Result<Claim, Problem> {
+async fn claim<H: KeyHolder>(
+    bus: &Bus,
+    key: Key,
+    id: Uuid,
+    now: DateTime<Utc>,
+) -> Result<Claim<H>, Problem> {
     let fresh = KeyUsed {
         v: V1,
         key: key.key,
@@ -215,17 +251,19 @@ async fn claim(bus: &Bus, key: Key, id: Uuid, now: DateTime<Utc>) -> Result<Clai
         received_at: now,
         state: KeyState::InProgress,
         at: now,
+        holder: PhantomData::<H>,
     };
-    match bus.publish_after(&fresh, 0, WITHIN).await {
+    match bus.publish_after(&fresh, 0, PATIENCE).await {
         Ok(published) => return Ok(ours(bus, fresh, published.sequence)),
         Err(PublishError::MovedOn) => {}
         Err(error) => return Err(publish::problem(&error)),
     }
-    let last =
-        bus.read_last::<KeyUsed>(&KeyUsed::subject_of(&fresh.key)).await.map_err(|error| {
+    let last = bus.read_last::<KeyUsed<H>>(&KeyUsed::<H>::subject_of(&fresh.key)).await.map_err(
+        |error| {
             tracing::warn!("{error}");
             Problem::unavailable("the key cannot be looked up now, try again", 2)
-        })?;
+        },
+    )?;
     // Its day ended this very moment.
     let Some((sequence, known)) = last else { return Err(in_progress()) };
     match judge(&known, &fresh.fingerprint, now) {
@@ -237,7 +275,7 @@ async fn claim(bus: &Bus, key: Key, id: Uuid, now: DateTime<Utc>) -> Result<Clai
         )),
         Finding::TakeOver => {
             let used = KeyUsed { state: KeyState::InProgress, at: now, ..known };
-            match bus.publish_after(&used, sequence, WITHIN).await {
+            match bus.publish_after(&used, sequence, PATIENCE).await {
                 Ok(published) => Ok(ours(bus, used, published.sequence)),
                 Err(PublishError::MovedOn) => Err(in_progress()),
                 Err(error) => Err(publish::problem(&error)),
@@ -246,7 +284,7 @@ async fn claim(bus: &Bus, key: Key, id: Uuid, now: DateTime<Utc>) -> Result<Clai
     }
 }
 
-fn ours(bus: &Bus, used: KeyUsed, sequence: u64) -> Claim {
+fn ours<H>(bus: &Bus, used: KeyUsed<H>, sequence: u64) -> Claim<H> {
     Claim::Ours(Box::new(Owned { bus: bus.clone(), used, sequence }))
 }
 
@@ -258,13 +296,13 @@ fn in_progress() -> Problem {
     .with_header(header::RETRY_AFTER, "1")
 }
 
-impl Owned {
+impl<H: KeyHolder> Owned<H> {
     /// Notes how the request ended. If that fails, the claim runs out, and the next one repeats what was done, which
     /// changes nothing.
     async fn settle(self, done: bool) {
         let state = if done { KeyState::Done } else { KeyState::Open };
         let used = KeyUsed { state, at: Utc::now(), ..self.used };
-        if let Err(error) = self.bus.publish_after(&used, self.sequence, WITHIN).await {
+        if let Err(error) = self.bus.publish_after(&used, self.sequence, RECORD_WITHIN).await {
             tracing::warn!(
                 "the end of a request with an Idempotency-Key could not be noted: {error}"
             );
@@ -278,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    fn key(value: &str, scope: &str, body: &Value) -> Result<Option<Key>, u16> {
+    fn key(value: &str, scope: &Scope, body: &Value) -> Result<Option<Key>, u16> {
         let headers = HeaderMap::from_iter([(HEADER.parse().unwrap(), value.parse().unwrap())]);
         Key::of(&headers, None, scope, || body.to_string().into_bytes())
             .map_err(|problem| problem.status().as_u16())
@@ -287,15 +325,16 @@ mod tests {
     #[test]
     fn a_key_is_of_its_route_its_caller_and_its_body() {
         let body = json!({"a": 1});
-        let one = key("abc", "contact", &body).unwrap().unwrap();
-        assert_eq!(key("abc", "contact", &body).unwrap().unwrap(), one);
-        assert_ne!(key("abc", "builds jenkins", &body).unwrap().unwrap().key, one.key);
-        assert_ne!(key("abd", "contact", &body).unwrap().unwrap().key, one.key);
-        let other_body = key("abc", "contact", &json!({"a": 2})).unwrap().unwrap();
+        let (visitor, jenkins) = (Scope::Visitor, Scope::Caller("builds jenkins".to_owned()));
+        let one = key("abc", &visitor, &body).unwrap().unwrap();
+        assert_eq!(key("abc", &visitor, &body).unwrap().unwrap(), one);
+        assert_ne!(key("abc", &jenkins, &body).unwrap().unwrap().key, one.key);
+        assert_ne!(key("abd", &visitor, &body).unwrap().unwrap().key, one.key);
+        let other_body = key("abc", &visitor, &json!({"a": 2})).unwrap().unwrap();
         assert!(other_body.key == one.key && other_body.fingerprint != one.fingerprint);
-        assert_eq!(Key::of(&HeaderMap::new(), None, "contact", Vec::new).unwrap(), None);
+        assert_eq!(Key::of(&HeaderMap::new(), None, &visitor, Vec::new).unwrap(), None);
         for bad in ["", "a b", &"x".repeat(256)] {
-            assert_eq!(key(bad, "contact", &body), Err(400), "{bad}");
+            assert_eq!(key(bad, &visitor, &body), Err(400), "{bad}");
         }
     }
 
@@ -310,14 +349,15 @@ mod tests {
             received_at: at,
             state,
             at,
+            holder: PhantomData::<Callers>,
         };
         let later = |seconds| at + TimeDelta::seconds(seconds);
         for (state, fingerprint, now, expected) in [
             (KeyState::Done, "f", later(80_000), Finding::Done),
             (KeyState::Done, "g", later(0), Finding::OtherRequest),
             (KeyState::InProgress, "g", later(100), Finding::OtherRequest),
-            (KeyState::InProgress, "f", later(7), Finding::InProgress),
-            (KeyState::InProgress, "f", later(8), Finding::TakeOver),
+            (KeyState::InProgress, "f", later(24), Finding::InProgress),
+            (KeyState::InProgress, "f", later(25), Finding::TakeOver),
             (KeyState::InProgress, "f", later(-3_600), Finding::TakeOver),
             (KeyState::Open, "f", later(0), Finding::TakeOver),
         ] {

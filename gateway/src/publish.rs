@@ -1,47 +1,48 @@
-//! From a request to the bus: what is published here has been acknowledged, or the client hears that it was not.
+//! From a request to the bus: an event that is published here has been acknowledged, or the client
+//! learns that it was not, or that this is unknown.
 
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use bus::{Bus, GroupPublisher, Limits, PublishError, Published};
-use events::{BuildFinished, CONTACTS, ContactSubmitted, TargetChanged};
+use events::{BuildFinished, Contact, ContactGroup, TargetChanged};
 
 use crate::problem::Problem;
 
-/// How long a request waits for the bus. The answer comes within five seconds.
-const WITHIN: Duration = Duration::from_secs(4);
+/// How long a request waits for the bus: longer than a cluster takes to elect a leader, 4 to 9 s.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Publishes the events of requests. Contacts share the durable steps of the bus; builds are few.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     bus: Bus,
-    contacts: GroupPublisher,
+    contacts: GroupPublisher<ContactGroup>,
 }
 
 impl Publisher {
     pub(crate) fn start(bus: Bus, limits: Limits) -> Self {
-        let contacts = GroupPublisher::start(bus.clone(), &CONTACTS, WITHIN, limits);
+        let contacts = GroupPublisher::start(bus.clone(), PATIENCE, limits);
         Self { bus, contacts }
     }
 
-    /// The bus itself.
+    /// Returns the bus itself.
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// Done means: on disk in the bus.
-    pub(crate) async fn contact(&self, contact: &ContactSubmitted) -> Result<(), Problem> {
+    /// Publishes a contact. Done means: on disk on the bus.
+    pub(crate) async fn contact(&self, contact: Contact) -> Result<(), Problem> {
         accepted(self.contacts.publish(contact).await)
     }
 
-    /// Done means: on disk in the bus.
+    /// Publishes a decision about a target. Done means: on disk on the bus.
     pub(crate) async fn target(&self, changed: &TargetChanged) -> Result<(), Problem> {
-        accepted(self.bus.publish(changed, WITHIN).await)
+        accepted(self.bus.publish(changed, PATIENCE).await)
     }
 
-    /// Done means: on disk in the bus.
+    /// Publishes a build. Done means: on disk on the bus.
     pub(crate) async fn build(&self, build: &BuildFinished) -> Result<(), Problem> {
-        accepted(self.bus.publish(build, WITHIN).await)
+        accepted(self.bus.publish(build, PATIENCE).await)
     }
 }
 
@@ -52,7 +53,8 @@ fn accepted(result: Result<Published, PublishError>) -> Result<(), Problem> {
     })
 }
 
-/// What the client hears of it.
+/// Returns the answer to a request whose event was not acknowledged. "Nothing was accepted" is said
+/// only if that is known.
 pub(crate) fn problem(error: &PublishError) -> Problem {
     match error {
         PublishError::Busy => Problem::overloaded(
@@ -62,13 +64,39 @@ pub(crate) fn problem(error: &PublishError) -> Problem {
         PublishError::TooLarge => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "larger than the message bus allows")
         }
-        PublishError::Unavailable
+        PublishError::Unknown => Problem::unavailable(
+            "the message bus did not answer in time, so it is not known whether the request was \
+             accepted; to send it again without doing it twice, use the same Idempotency-Key",
+            2,
+        ),
+        PublishError::NotSent
         | PublishError::NoStream
         | PublishError::MovedOn
         | PublishError::Encode(_)
         | PublishError::Refused(_) => Problem::unavailable(
-            "the message bus does not acknowledge; nothing was accepted, try again",
+            "the message bus cannot be reached; nothing was accepted, try again",
             2,
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_was_accepted_is_said_only_if_it_is_known() {
+        for (error, known) in [
+            (PublishError::Busy, true),
+            (PublishError::Full, true),
+            (PublishError::NotSent, true),
+            (PublishError::NoStream, true),
+            (PublishError::Unknown, false),
+        ] {
+            let problem = problem(&error);
+            assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(problem.detail().contains("nothing was accepted"), known, "{error}");
+            assert_eq!(problem.detail().contains("not known"), !known, "{error}");
+        }
     }
 }

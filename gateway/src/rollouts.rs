@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use bus::{Bus, Followed};
+use bus::{Bus, Followed, ReadError};
 use events::{BuildFinished, BuildId, Event, RolloutChanged, Stream, TargetChanged, TargetName};
 use planning::{Standing, Standings};
 use service::{readiness::Latch, shutdown::Shutdown};
@@ -42,6 +42,12 @@ pub(crate) struct Rollouts {
 #[derive(Debug, thiserror::Error)]
 #[error("the state of builds cannot be read from the bus: {0}")]
 pub(crate) struct Unknown(String);
+
+impl From<ReadError> for Unknown {
+    fn from(error: ReadError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl Rollouts {
     /// An empty one; [`Rollouts::follow`] fills it.
@@ -101,7 +107,7 @@ impl Rollouts {
         let changes =
             self.bus.read_all::<RolloutChanged>(&RolloutChanged::subjects_of_build(id)).await;
         let mut old = Model::default();
-        for (_, change) in changes.map_err(Unknown)? {
+        for (_, change) in changes? {
             old.change(change);
         }
         Ok(old.watch(id).map(Watched))
@@ -168,7 +174,7 @@ impl Rollouts {
         stream: &Stream,
         known: &watch::Sender<u64>,
     ) -> Result<(), Unknown> {
-        let last = self.bus.last_sequence(stream).await.map_err(Unknown)?;
+        let last = self.bus.last_sequence(stream).await?;
         let mut known = known.subscribe();
         let caught_up = async { known.wait_for(|known| *known >= last).await.is_ok() };
         if tokio::time::timeout(CATCH_UP, caught_up).await == Ok(true) {

@@ -103,7 +103,28 @@ impl Bus {
         }
     }
 
-    /// Whether the bus is connected now.
+    /// Waits until the bus is connected, however long that takes.
+    pub(crate) async fn wait_until_connected(&self) {
+        if self.connected.clone().wait_for(|connected| *connected).await.is_err() {
+            // The client is gone, and with it any prospect of a connection.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the bus is not connected.
+    pub(crate) async fn disconnected(&self) {
+        // Nobody can connect again once the sender is gone.
+        let _ = self.connected.clone().wait_for(|connected| !*connected).await;
+    }
+
+    /// Leaves the server, which does not answer, and connects again, perhaps to another one.
+    pub(crate) async fn connect_again(&self) {
+        if let Err(error) = self.client.force_reconnect().await {
+            tracing::debug!("the client does not connect again: {error}");
+        }
+    }
+
+    /// Returns whether the bus is connected now.
     pub fn is_connected(&self) -> bool {
         *self.connected.borrow()
     }

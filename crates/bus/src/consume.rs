@@ -1,31 +1,56 @@
-//! Consuming: messages come one at a time or many at once, and again after whatever goes wrong with the bus.
+//! Consuming: messages come one at a time or many at once, and again after whatever goes wrong with
+//! the bus.
 
 use std::{sync::Arc, time::Duration};
 
-use async_nats::jetstream::{
-    AckKind,
-    consumer::{PullConsumer, pull},
-};
+use async_nats::jetstream::{consumer::PullConsumer, stream::ConsumerErrorKind};
 use events::Consumer;
-use futures::{
-    FutureExt, StreamExt,
-    stream::{FuturesUnordered, ReadyChunks},
-};
-use tokio::task::coop::unconstrained;
+use futures::future::join_all;
+use service::{readiness::Latch, shutdown::Shutdown};
+use tokio_util::sync::CancellationToken;
 
-use crate::metrics::ConsumerMetrics;
 use crate::{
     Bus,
+    metrics::ConsumerMetrics,
     process::{Handler, Work},
+    pull::{Limit, Puller},
+    streams::{differences, essential_of_consumer},
 };
-use service::{readiness::Latch, shutdown::Shutdown};
 
-/// The pause after a failure of the bus, and between looks for a consumer that is missing.
+/// The pause after a failure of the bus, and between two looks for a consumer that is missing.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// A consumer cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConsumerUnusable {
+    /// The bus is away.
+    #[error(transparent)]
+    NotConnected(#[from] crate::NotConnected),
+    /// Nobody has made the consumer.
+    #[error("consumer {0} is missing: run provision as a privileged user")]
+    Missing(String),
+    /// The consumer would skip messages, or read other ones.
+    #[error("consumer {name} is misconfigured ({difference}): remove it and run provision")]
+    Misconfigured {
+        /// The consumer.
+        name: String,
+        /// The setting, its value and the value that is needed.
+        difference: String,
+    },
+    /// The bus refuses, or the consumer broke.
+    #[error("consumer {name} cannot be used: {why}")]
+    Broken {
+        /// The consumer.
+        name: String,
+        /// The reason.
+        why: String,
+    },
+}
+
 impl Bus {
-    /// Consumes until the shutdown begins, then finishes what it has and returns. Whatever goes wrong with the bus or the
-    /// consumer meanwhile shows in the latch, and is tried again.
+    /// Consumes until the shutdown begins, then finishes the messages in process and returns.
+    /// Whatever goes wrong with the bus or the consumer meanwhile shows in the latch, and is tried
+    /// again.
     pub async fn consume<H: Handler>(
         &self,
         consumer: Consumer,
@@ -37,19 +62,22 @@ impl Bus {
         // A counter that is there from the start can be watched for its first increase.
         metrics.dead_lettered.with_label_values(&[consumer.stream.name, &consumer.name]);
         for outcome in ["settled", "retried", "dead_lettered"] {
-            metrics.messages.with_label_values(&[
-                consumer.stream.name,
-                consumer.name.as_str(),
-                outcome,
-            ]);
+            let labels = [consumer.stream.name, consumer.name.as_str(), outcome];
+            metrics.messages.with_label_values(&labels);
         }
-        let work = Work { bus: self, consumer: &consumer, handler: &*handler, metrics: &metrics };
+        let work = Work {
+            bus: self,
+            consumer: &consumer,
+            handler: &*handler,
+            metrics: &metrics,
+            failures: crate::process::Failures::default(),
+        };
         while !shutdown.has_begun() {
             if shutdown.unless_begun(handler.ready()).await.is_none() {
                 break;
             }
             if let Err(error) = work.take_until(&shutdown, &latch).await {
-                latch.unset(error);
+                latch.unset(error.to_string());
             }
             if shutdown.unless_begun(tokio::time::sleep(PAUSE)).await.is_none() {
                 break;
@@ -57,40 +85,49 @@ impl Bus {
         }
     }
 
-    pub(crate) async fn find_consumer(&self, consumer: &Consumer) -> Result<PullConsumer, String> {
-        self.connected(Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
+    /// Finds a consumer, and makes sure that it delivers every message until it is acknowledged.
+    pub(crate) async fn find_consumer(
+        &self,
+        consumer: &Consumer,
+    ) -> Result<PullConsumer, ConsumerUnusable> {
+        self.connected(Duration::from_secs(5)).await?;
         let found =
             self.jetstream.get_consumer_from_stream(&consumer.name, consumer.stream.name).await;
-        found.map_err(|error| {
-            use async_nats::jetstream::stream::ConsumerErrorKind as Kind;
-            let name = &consumer.name;
-            match error.kind() {
-                Kind::JetStream(answer) if answer.code() == 404 => {
-                    format!("consumer {name} is missing: run provision as a privileged user")
-                }
-                _ => format!("consumer {name} cannot be used: {error}"),
+        let broken = |why: String| ConsumerUnusable::Broken { name: consumer.name.clone(), why };
+        let found: PullConsumer = found.map_err(|error| match error.kind() {
+            ConsumerErrorKind::JetStream(answer) if answer.code() == 404 => {
+                ConsumerUnusable::Missing(consumer.name.clone())
             }
-        })
+            _ => broken(error.to_string()),
+        })?;
+        let config = serde_json::to_value(&found.cached_info().config)
+            .map_err(|error| broken(error.to_string()))?;
+        let differences = differences(&config, &consumer.to_json());
+        match essential_of_consumer(&differences).first() {
+            None => Ok(found),
+            Some(difference) => Err(ConsumerUnusable::Misconfigured {
+                name: consumer.name.clone(),
+                difference: difference.to_string(),
+            }),
+        }
     }
 }
 
-/// How often the server says that it still waits with us for messages. Twice as long without a word, and we ask anew.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-
 impl<H: Handler> Work<'_, H> {
-    /// Takes messages until the shutdown begins, the consumer breaks, or the handler lacks a dependency.
-    async fn take_until(&self, shutdown: &Shutdown, latch: &Latch) -> Result<(), String> {
-        let Some(found) = shutdown.unless_begun(self.bus.find_consumer(self.consumer)).await else {
-            return Ok(());
-        };
-        let found = found?;
+    /// Takes messages until the shutdown begins, the consumer breaks, or the handler lacks a
+    /// dependency.
+    async fn take_until(&self, shutdown: &Shutdown, latch: &Latch) -> Result<(), ConsumerUnusable> {
+        let found = shutdown.unless_begun(self.bus.find_consumer(self.consumer)).await;
+        let Some(found) = found else { return Ok(()) };
+        found?;
         latch.set("consuming");
         // Boxed: there may be hundreds of consumers, and each needs one of the two.
-        if self.consumer.batch == 1 && self.consumer.batches_in_process == 1 {
+        let taking = if self.consumer.batch == 1 && self.consumer.batches_in_process == 1 {
             Box::pin(self.one_at_a_time(shutdown)).await
         } else {
-            Box::pin(self.many_at_once(found, shutdown)).await
-        }
+            Box::pin(self.many_at_once(shutdown)).await
+        };
+        taking.map_err(|why| ConsumerUnusable::Broken { name: self.consumer.name.clone(), why })
     }
 
     async fn one_at_a_time(&self, shutdown: &Shutdown) -> Result<(), String> {
@@ -98,7 +135,7 @@ impl<H: Handler> Work<'_, H> {
             let message = tokio::select! {
                 biased;
                 () = shutdown.begun() => return Ok(()),
-                // The server forgets what was asked for over a connection when that ends.
+                // The server forgets the requests of a connection when that ends.
                 () = self.bus.disconnected() => return Ok(()),
                 message = self.bus.next(self.consumer) => message?,
             };
@@ -110,56 +147,41 @@ impl<H: Handler> Work<'_, H> {
         }
     }
 
-    async fn many_at_once(
-        &self,
-        consumer: PullConsumer,
-        shutdown: &Shutdown,
-    ) -> Result<(), String> {
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(self.consumer.batch * self.consumer.batches_in_process)
-            .expires(Duration::from_secs(30))
-            .heartbeat(HEARTBEAT)
-            .messages()
-            .await
-            .map_err(|error| format!("consumer {} cannot be read: {error}", self.consumer.name))?;
-        let mut chunks = messages.ready_chunks(self.consumer.batch);
-        let mut in_process = FuturesUnordered::new();
-        let (mut end, mut silent) = (Ok(()), false);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.begun() => break,
-                // Tokio would end a chunk after 128 messages, for the sake of other tasks, which are not kept waiting here.
-                chunk = unconstrained(chunks.next()), if in_process.len() < self.consumer.batches_in_process => {
-                    let Some(chunk) = chunk else { break };
-                    let mut messages = Vec::with_capacity(chunk.len());
-                    for item in chunk {
-                        match item {
-                            Ok(message) => messages.push(message),
-                            // What was asked for is lost, or was answered before the client knew that it had asked: then it
-                            // counts one too many, and asks for nothing until that expires. So ask anew.
-                            Err(error) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => silent = true,
-                            Err(error) => end = Err(format!("consumer {} broke: {error}", self.consumer.name)),
-                        }
-                    }
-                    in_process.push(self.process(messages));
-                    if silent || end.is_err() { break }
-                }
-                Some(carry_on) = in_process.next() => if !carry_on { break },
-            }
-        }
-        while in_process.next().await.is_some() {}
-        give_back(chunks).await;
-        end
+    /// Processes several batches side by side. Once one of them ends, so do the others, each after
+    /// the batch in its hands.
+    async fn many_at_once(&self, shutdown: &Shutdown) -> Result<(), String> {
+        let end = shutdown.token().child_token();
+        let places = (0..self.consumer.batches_in_process).map(|_| self.one_place(&end));
+        join_all(places).await.into_iter().collect()
     }
-}
 
-/// Messages that were fetched and not looked at go back at once, so that another replica need not wait for them.
-async fn give_back(mut chunks: ReadyChunks<pull::Stream>) {
-    while let Some(Some(chunk)) = chunks.next().now_or_never() {
-        for message in chunk.into_iter().flatten() {
-            let _ = message.ack_with(AckKind::Nak(None)).await;
+    /// Requests a batch, processes it, and so on.
+    async fn one_place(&self, end: &CancellationToken) -> Result<(), String> {
+        let _guard = end.clone().drop_guard();
+        let Consumer { stream, name, batch, batch_bytes, .. } = self.consumer;
+        let limit = Limit { messages: *batch, bytes: *batch_bytes };
+        let puller = Puller::start(self.bus, stream.name, name, limit).await;
+        let mut puller = puller.map_err(|error| error.to_string())?;
+        loop {
+            let messages = tokio::select! {
+                biased;
+                () = end.cancelled() => Ok(None),
+                // The server forgets the requests of a connection when that ends.
+                () = self.bus.disconnected() => Ok(None),
+                messages = puller.next() => messages.map(Some).map_err(|error| error.to_string()),
+            };
+            let carry_on = match messages {
+                Ok(Some(messages)) if messages.is_empty() => true,
+                Ok(Some(messages)) => self.process(messages).await,
+                Ok(None) | Err(_) => {
+                    puller.give_back().await;
+                    return messages.map(drop);
+                }
+            };
+            if !carry_on {
+                puller.give_back().await;
+                return Ok(());
+            }
         }
     }
 }

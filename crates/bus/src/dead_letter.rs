@@ -1,29 +1,44 @@
-//! Dead letters: the original bytes and headers, and why.
+//! Dead letters: the original bytes and headers, and the reason.
 
 use std::time::Duration;
 
-use async_nats::{HeaderMap, HeaderValue, header::NATS_MESSAGE_ID};
+use async_nats::{
+    HeaderMap, HeaderValue,
+    header::{NATS_MESSAGE_ID, NATS_MESSAGE_TTL},
+};
 use bytes::Bytes;
-use events::{Consumer, dead_letter_subject};
+use events::{CONTACTS, Consumer, DEAD_LETTER_AGE, dead_letter_subject};
+use tokio::time::Instant;
 
-use crate::{Bus, PublishError, Published, headers};
+use crate::{Bus, PublishError, Published, headers, publish::Sending};
+
+/// The prefix of the headers that a message had for the server.
+const ORIGINAL: &str = "Original-";
 
 /// The longest reason that is kept, in bytes.
 const MAX_REASON: usize = 1024;
 
-/// What is known of the message when it is given up.
+/// A message that is given up, or a part of one.
 pub(crate) struct DeadLetter<'a> {
-    /// Who gives it up.
+    /// The consumer that gives it up.
     pub(crate) consumer: &'a Consumer,
-    /// Its place in its stream.
+    /// The place of the message in its stream.
     pub(crate) sequence: u64,
-    /// How often it was delivered.
+    /// How often the message was delivered.
     pub(crate) deliveries: u64,
-    /// Where it was published.
+    /// The subject of the message.
     pub(crate) subject: String,
-    /// Its headers.
+    /// The headers of the message.
     pub(crate) headers: Option<HeaderMap>,
-    /// Its bytes.
+    /// The bytes that are kept.
+    pub(crate) part: Part,
+}
+
+/// The bytes of a message, or of one part of it.
+pub(crate) struct Part {
+    /// The place of the part in the message, if it is not the whole.
+    pub(crate) index: Option<usize>,
+    /// The bytes.
     pub(crate) payload: Bytes,
 }
 
@@ -33,39 +48,43 @@ impl Bus {
         &self,
         letter: DeadLetter<'_>,
         reason: &str,
+        within: Duration,
     ) -> Result<Published, PublishError> {
         let stream = letter.consumer.stream;
         let mut headers = HeaderMap::new();
-        // Headers that speak to the server (`Nats-*`) would be obeyed again; they are kept under another name.
+        // The server would obey its own headers (`Nats-*`) again: they are kept under another name.
         for (name, values) in letter.headers.iter().flat_map(HeaderMap::iter) {
             let name = name.to_string();
-            let kept = if name.to_ascii_lowercase().starts_with("nats-") {
-                format!("Original-{name}")
-            } else {
-                name
-            };
+            let own = name.to_ascii_lowercase().starts_with("nats-");
+            let kept = if own { format!("{ORIGINAL}{name}") } else { name };
             for value in values {
                 headers.append(kept.as_str(), value.clone());
             }
         }
-        let plain = |value: u64| HeaderValue::from(value);
+        let mut id = format!("{}.{}", stream.name, letter.sequence);
+        if let Some(index) = letter.part.index {
+            headers.insert("Dead-Letter-Part", HeaderValue::from(index as u64));
+            id = format!("{id}.{index}");
+        }
         headers.insert("Dead-Letter-Stream", HeaderValue::from(stream.name));
-        headers.insert("Dead-Letter-Sequence", plain(letter.sequence));
-        headers.insert("Dead-Letter-Deliveries", plain(letter.deliveries));
+        headers.insert("Dead-Letter-Sequence", HeaderValue::from(letter.sequence));
+        headers.insert("Dead-Letter-Deliveries", HeaderValue::from(letter.deliveries));
         headers::set(&mut headers, "Dead-Letter-Subject", &letter.subject);
         headers::set(&mut headers, "Dead-Letter-Consumer", &letter.consumer.name);
         headers::set(&mut headers, "Dead-Letter-Reason", &one_line(reason));
-        headers::set(
-            &mut headers,
-            NATS_MESSAGE_ID,
-            &format!("{}.{}", stream.name, letter.sequence),
-        );
-        self.send_raw(dead_letter_subject(stream), headers, letter.payload, Duration::from_secs(5))
-            .await
+        headers::set(&mut headers, NATS_MESSAGE_ID, &id);
+        // An accepted contact is kept until a person has decided about it.
+        if *stream != CONTACTS {
+            let age = format!("{}s", DEAD_LETTER_AGE.as_secs());
+            headers::set(&mut headers, NATS_MESSAGE_TTL, &age);
+        }
+        let subject = dead_letter_subject(stream).into();
+        let sending = Sending { subject, headers, payload: letter.part.payload };
+        self.send_until(sending, Instant::now() + within).await
     }
 }
 
-/// A header's value is one line of bounded length.
+/// Returns a reason as a header's value: one line of bounded length.
 fn one_line(reason: &str) -> String {
     let mut line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let end =

@@ -1,148 +1,221 @@
-//! Following a stream from its first message on, for read models: in order, without a gap, over every loss of connection.
+//! Reading streams: following one from its first message on, for read models, and looking up single
+//! events.
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::{
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    stream::LastRawMessageErrorKind,
+};
 use events::{Event, Stream};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
+use service::{readiness::Latch, shutdown::Shutdown};
 use uuid::Uuid;
 
-use crate::Bus;
-use service::{readiness::Latch, shutdown::Shutdown};
+use crate::{
+    Bus, StreamUnusable,
+    pull::{LARGEST_MESSAGE, Limit, Puller},
+};
 
-/// What a follower is told.
+/// A step of a follower.
 #[derive(Debug)]
 pub enum Followed<E> {
-    /// The next event of the stream, or none if the message is not one of ours.
+    /// The next event of the stream, or none if the message cannot be read.
     Event {
-        /// Its place in the stream.
+        /// The place of the event in the stream.
         sequence: u64,
-        /// What it is.
+        /// The event.
         event: Option<E>,
     },
-    /// The stream was made anew: it is told from its first message on.
+    /// The stream is a new one: it is read from its first message on.
     Restart,
-    /// All that was in the stream when the follower began, or began again, has been told.
+    /// All that was in the stream when the follower began, or began again, has been read.
     CaughtUp {
-        /// The last message of the stream at that moment.
+        /// The last sequence of the stream at that moment.
         sequence: u64,
     },
 }
 
+/// A stream cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The stream is missing, or cannot be seen.
+    #[error(transparent)]
+    Stream(#[from] StreamUnusable),
+    /// The bus refuses, or the connection broke.
+    #[error("stream {stream} cannot be read: {why}")]
+    Broken {
+        /// The stream.
+        stream: &'static str,
+        /// The reason.
+        why: String,
+    },
+}
+
+impl ReadError {
+    fn broken(stream: &Stream, why: &impl ToString) -> Self {
+        Self::Broken { stream: stream.name, why: why.to_string() }
+    }
+}
+
+/// The pause before a broken follower begins again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// The messages that a follower requests at once.
+const PAGE: Limit = Limit { messages: 256, bytes: LARGEST_MESSAGE };
+
+/// How long the server keeps the consumer of a follower that is gone.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
 impl Bus {
-    /// Tells everything that is and comes in the stream of `E`, until the shutdown begins. The latch is set once the past
-    /// has been told.
+    /// Reads everything that is in the stream of `E` and everything that comes, in order and
+    /// without a gap, until the shutdown begins. The latch is set once the past has been read.
     pub async fn follow<E: Event>(
         &self,
         latch: Latch,
         shutdown: Shutdown,
-        mut tell: impl FnMut(Followed<E>) + Send,
+        mut step: impl FnMut(Followed<E>) + Send,
     ) {
         let mut last = 0;
         while !shutdown.has_begun() {
-            let error = shutdown
-                .unless_begun(self.follow_from(E::STREAM, &mut last, &latch, &mut tell))
-                .await;
-            let Some(error) = error else { return };
-            latch.unset(error);
+            let following = self.follow_from(E::STREAM, &mut last, &latch, &mut step);
+            let Some(error) = shutdown.unless_begun(following).await else { return };
+            latch.unset(error.to_string());
             if shutdown.unless_begun(tokio::time::sleep(PAUSE)).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Follows from behind `last` until something breaks, and says what.
+    /// Follows from behind `last` until something breaks.
     async fn follow_from<E: DeserializeOwned>(
         &self,
         stream: &'static Stream,
         last: &mut u64,
         latch: &Latch,
-        tell: &mut (impl FnMut(Followed<E>) + Send),
-    ) -> String {
-        let broke = |error: &dyn std::fmt::Display| {
-            format!("stream {} cannot be followed: {error}", stream.name)
-        };
+        step: &mut (impl FnMut(Followed<E>) + Send),
+    ) -> ReadError {
+        let broken = |why: &dyn std::fmt::Display| ReadError::broken(stream, &why.to_string());
         let target = match self.last_sequence(stream).await {
             Ok(target) => target,
             Err(error) => return error,
         };
         if target < *last {
             *last = 0;
-            tell(Followed::Restart);
+            step(Followed::Restart);
         }
-        let config = pull::OrderedConfig {
-            name: Some(self.consumer_name()),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *last + 1 },
-            ..Default::default()
-        };
-        let messages = match self.jetstream.create_consumer_on_stream(config, stream.name).await {
-            Ok(consumer) => consumer.messages().await,
-            Err(error) => return broke(&error),
-        };
-        let mut messages = match messages {
-            Ok(messages) => messages,
-            Err(error) => return broke(&error),
+        let (mut puller, waiting) = match self.puller_behind(stream, *last).await {
+            Ok(started) => started,
+            Err(error) => return error,
         };
         let mut caught_up = false;
-        loop {
-            if *last >= target && !caught_up {
+        let mut catch_up = |last: &mut u64, step: &mut (dyn FnMut(Followed<E>) + Send)| {
+            if !caught_up {
                 caught_up = true;
-                tell(Followed::CaughtUp { sequence: target });
+                *last = target.max(*last);
+                step(Followed::CaughtUp { sequence: *last });
                 latch.set("followed");
             }
-            let message = match messages.next().await {
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return broke(&error),
-                None => return broke(&"it ended"),
+        };
+        // The messages up to the target may be gone, all of them or the last ones. Only the server
+        // knows that none is left.
+        if waiting == 0 {
+            catch_up(last, step);
+        }
+        let mut expected = 1;
+        loop {
+            let messages = tokio::select! {
+                biased;
+                () = self.disconnected() => return broken(&"the connection broke"),
+                messages = puller.next() => messages,
             };
-            let (sequence, pending) = match message.info() {
-                Ok(info) => (info.stream_sequence, info.pending),
-                Err(error) => return broke(&error),
+            let messages = match messages {
+                Ok(messages) => messages,
+                Err(error) => return broken(&error),
             };
-            let event = serde_json::from_slice(&message.payload).ok();
-            if event.is_none() {
-                tracing::warn!(
-                    stream = stream.name,
-                    message.sequence = sequence,
-                    "not one of ours, passed over"
-                );
+            let mut left = 0;
+            for message in messages {
+                let info = match message.info() {
+                    Ok(info) => info,
+                    Err(error) => return broken(&error),
+                };
+                if info.consumer_sequence != expected {
+                    return broken(&"a message was lost on its way");
+                }
+                expected += 1;
+                left = info.pending;
+                *last = info.stream_sequence;
+                let event = serde_json::from_slice(&message.payload).ok();
+                if event.is_none() {
+                    let sequence = info.stream_sequence;
+                    tracing::warn!(
+                        stream = stream.name,
+                        message.sequence = sequence,
+                        "a message cannot be read and is passed over"
+                    );
+                }
+                step(Followed::Event { sequence: info.stream_sequence, event });
             }
-            // The stream's last message may be gone; then the last one that is left is the target.
-            *last = if pending == 0 { sequence.max(target) } else { sequence };
-            tell(Followed::Event { sequence, event });
+            if left == 0 || *last >= target {
+                catch_up(last, step);
+            }
         }
     }
 
-    /// The place of the stream's last message.
+    /// Starts to read a stream behind a place. Returns the number of messages that wait, too.
+    async fn puller_behind(
+        &self,
+        stream: &'static Stream,
+        last: u64,
+    ) -> Result<(Puller, u64), ReadError> {
+        let name = self.consumer_name();
+        let config = pull::Config {
+            name: Some(name.clone()),
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+            inactive_threshold: FORGOTTEN_AFTER,
+            memory_storage: true,
+            num_replicas: 1,
+            ..self.reading()
+        };
+        let consumer: PullConsumer = self
+            .jetstream
+            .create_consumer_on_stream(config, stream.name)
+            .await
+            .map_err(|error| ReadError::broken(stream, &error))?;
+        let puller = Puller::start(self, stream.name, &name, PAGE).await;
+        let puller = puller.map_err(|error| ReadError::broken(stream, &error))?;
+        Ok((puller, consumer.cached_info().num_pending))
+    }
+
+    /// Returns the sequence of the stream's last message, which may be gone.
     ///
     /// # Errors
-    /// What is wrong, in words.
-    pub async fn last_sequence(&self, stream: &Stream) -> Result<u64, String> {
+    /// The stream cannot be read.
+    pub async fn last_sequence(&self, stream: &Stream) -> Result<u64, ReadError> {
         let info = self.stream_info(stream).await?;
         Ok(info.state.last_sequence)
     }
 
-    /// All events of a stream with a subject that fits `filter`, oldest first. For few of them.
+    /// Returns all events of a stream with a subject that fits `filter`, oldest first. For few of
+    /// them.
     ///
     /// # Errors
-    /// What is wrong, in words.
-    pub async fn read_all<E: Event>(&self, filter: &str) -> Result<Vec<(u64, E)>, String> {
+    /// The stream cannot be read.
+    pub async fn read_all<E: Event>(&self, filter: &str) -> Result<Vec<(u64, E)>, ReadError> {
         let config = pull::Config { filter_subject: filter.to_owned(), ..self.reading() };
         self.read::<E>(config, usize::MAX).await
     }
 
-    /// The events of a stream behind a place in it, oldest first, `limit` at most.
+    /// Returns the events of a stream behind a place in it, oldest first, `limit` at most.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The stream cannot be read.
     pub async fn read_after<E: Event>(
         &self,
         place: u64,
         limit: usize,
-    ) -> Result<Vec<(u64, E)>, String> {
+    ) -> Result<Vec<(u64, E)>, ReadError> {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: place + 1 },
             ..self.reading()
@@ -150,15 +223,13 @@ impl Bus {
         self.read::<E>(config, limit).await
     }
 
-    /// The last event on a subject, and its place in the stream.
+    /// Returns the last event on a subject, and its place in the stream.
     ///
     /// # Errors
-    /// What is wrong, in words.
-    pub async fn read_last<E: Event>(&self, subject: &str) -> Result<Option<(u64, E)>, String> {
-        use async_nats::jetstream::stream::LastRawMessageErrorKind as Kind;
-        let broke = |error: &dyn std::fmt::Display| {
-            format!("stream {} cannot be read: {error}", E::STREAM.name)
-        };
+    /// The stream cannot be read.
+    pub async fn read_last<E: Event>(&self, subject: &str) -> Result<Option<(u64, E)>, ReadError> {
+        let broke =
+            |error: &dyn std::fmt::Display| ReadError::broken(E::STREAM, &error.to_string());
         let stream = self
             .jetstream
             .get_stream_no_info(E::STREAM.name)
@@ -170,7 +241,9 @@ impl Bus {
                     serde_json::from_slice(&message.payload).map_err(|error| broke(&error))?;
                 Ok(Some((message.sequence, event)))
             }
-            Err(error) if matches!(error.kind(), Kind::NoMessageFound) => Ok(None),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => {
+                Ok(None)
+            }
             Err(error) => Err(broke(&error)),
         }
     }
@@ -179,10 +252,9 @@ impl Bus {
         &self,
         config: pull::Config,
         limit: usize,
-    ) -> Result<Vec<(u64, E)>, String> {
-        let broke = |error: &dyn std::fmt::Display| {
-            format!("stream {} cannot be read: {error}", E::STREAM.name)
-        };
+    ) -> Result<Vec<(u64, E)>, ReadError> {
+        let broke =
+            |error: &dyn std::fmt::Display| ReadError::broken(E::STREAM, &error.to_string());
         let consumer: PullConsumer = self
             .jetstream
             .create_consumer_on_stream(config, E::STREAM.name)
@@ -215,7 +287,7 @@ impl Bus {
         Ok(found)
     }
 
-    /// A consumer that is gone soon after it was read.
+    /// Returns the configuration of a consumer that is gone soon after it was read.
     fn reading(&self) -> pull::Config {
         pull::Config {
             name: Some(self.consumer_name()),
@@ -225,8 +297,8 @@ impl Bus {
         }
     }
 
-    /// A name for a consumer that is ours alone. Without one in its subject, a request may name any consumer of the stream, and
-    /// change it: users who may not do that are refused it.
+    /// Returns a name for a consumer of our own. A request without a name in its subject may name
+    /// any consumer of the stream, and change it, so users who may not do that are refused it.
     fn consumer_name(&self) -> String {
         format!("{}-{}", self.name, Uuid::new_v4().simple())
     }

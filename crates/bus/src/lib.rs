@@ -1,30 +1,34 @@
-//! The bus: NATS `JetStream` for our own events. Publish, consume, follow, and the check that streams are what they shall be.
+//! NATS `JetStream` for our own events: publish, consume, follow, and the check that streams and
+//! consumers are configured as declared.
 
 mod backlog;
-mod batch;
 pub mod config;
 mod connect;
 mod consume;
 mod dead_letter;
 mod follow;
+mod group;
 mod headers;
 mod metrics;
 mod next;
 mod process;
 mod provision;
 mod publish;
+mod pull;
 mod refused;
+mod removal;
 mod settle;
 mod streams;
 
-pub use batch::{GroupPublisher, LIMITS};
 pub use connect::NotConnected;
-pub use follow::Followed;
+pub use follow::{Followed, ReadError};
+pub use group::GroupPublisher;
 pub use group_commit::Limits;
 pub use metrics::ConsumerMetrics;
 pub use process::{Delivery, Handler};
+pub use provision::StreamUnusable;
 pub use publish::{PublishError, Published};
-pub use settle::Failure;
+pub use settle::{Failure, Handled, Refused};
 
 use std::{sync::Arc, time::Duration};
 

@@ -18,18 +18,16 @@ pub(crate) struct BusMetrics {
     pub(crate) connected: IntGauge,
     pub(crate) disconnects: IntCounter,
     published: HistogramVec,
-    /// How many messages share a commit, by stream.
-    pub(crate) batch: HistogramVec,
-    /// Batches that were refused and published one by one, by stream.
-    pub(crate) fallbacks: IntCounterVec,
+    /// The number of contacts that share a commit, by stream.
+    pub(crate) group: HistogramVec,
     fill: [IntGaugeVec; 4],
 }
 
 /// From a disk without a wait to the longest patience, in seconds.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// From one message to the largest batch.
-const MESSAGES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+/// From one member to the largest group.
+const MEMBERS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 impl BusMetrics {
     /// Adds them to a registry.
@@ -39,11 +37,7 @@ impl BusMetrics {
             "publish_duration_seconds",
             "Time until the bus has a message on disk, or not",
         );
-        let batch = HistogramOpts::new("publish_batch_messages", "Messages that share one commit");
-        let fallbacks = Opts::new(
-            "publish_fallbacks_total",
-            "Batches that were refused and published one by one",
-        );
+        let group = HistogramOpts::new("publish_group_members", "Contacts that share one commit");
         let gauge = |name: &str, help: &str| {
             register(registry, IntGaugeVec::new(Opts::new(name, help), of_stream))
         };
@@ -63,11 +57,10 @@ impl BusMetrics {
                 registry,
                 HistogramVec::new(seconds.buckets(SECONDS.to_vec()), &["stream", "outcome"]),
             ),
-            batch: register(
+            group: register(
                 registry,
-                HistogramVec::new(batch.buckets(MESSAGES.to_vec()), of_stream),
+                HistogramVec::new(group.buckets(MEMBERS.to_vec()), of_stream),
             ),
-            fallbacks: register(registry, IntCounterVec::new(fallbacks, of_stream)),
             fill: [
                 gauge("jetstream_stream_bytes", "Bytes that the stream holds"),
                 gauge(

@@ -82,12 +82,6 @@ impl Bus {
             ))),
         }
     }
-
-    /// Waits until the bus is not connected.
-    pub(crate) async fn disconnected(&self) {
-        // Nobody can connect again once the sender is gone.
-        let _ = self.connected.clone().wait_for(|connected| !*connected).await;
-    }
 }
 
 impl Pulls {

@@ -1,57 +1,70 @@
-//! What is done with messages: a handler says how each went, and what that means is settled here.
+//! The work on messages: a handler returns the result of each, and the messages are settled here.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use anyhow::anyhow;
 use async_nats::jetstream::{self, AckKind};
 use events::{Consumer, Event};
+use futures::future::join_all;
 use opentelemetry::{Context, TraceId, trace::TraceContextExt};
+use serde::Deserialize;
+use service::{propagation, spans};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, Span, field};
 
-use crate::metrics::ConsumerMetrics;
 use crate::{
-    Bus, Failure,
-    dead_letter::DeadLetter,
+    Bus, Failure, Handled, Refused,
+    dead_letter::{DeadLetter, Part},
     headers,
+    metrics::ConsumerMetrics,
     settle::{Settlement, settle},
 };
-use service::{propagation, spans};
 
-/// An event, as it was delivered.
+/// A delivered event.
 #[derive(Clone, Debug)]
 pub struct Delivery<E> {
     /// The event.
     pub event: E,
-    /// Its place in the stream.
+    /// The place of the message in the stream.
     pub sequence: u64,
-    /// How often it was delivered, this time included.
+    /// How often the message was delivered, this time included.
     pub deliveries: u64,
-    /// The trace context that its publisher gave.
+    /// The trace context of the publisher.
     trace: Context,
 }
 
 impl<E> Delivery<E> {
-    /// The trace that the event belongs to.
+    /// Returns the trace that the event belongs to.
     pub fn trace_id(&self) -> TraceId {
         self.trace.span().span_context().trace_id()
     }
 }
 
-/// Handles the events of one consumer. It never touches acknowledgements.
+/// Handles the events of one consumer. A handler never touches acknowledgements.
 pub trait Handler: Send + Sync + 'static {
-    /// What it handles.
+    /// The event that is handled.
     type Event: Event;
 
-    /// Waits until it can handle something. Nothing is asked of the bus before.
+    /// Waits until events can be handled. Nothing is requested from the bus before.
     fn ready(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Handles a batch, of at least one event and at most as many as the consumer says. One result an event, in order.
+    /// Returns the trace contexts of an event's members, if it has some of its own.
+    fn member_traces(&self, _event: &Self::Event) -> Vec<Context> {
+        Vec::new()
+    }
+
+    /// Handles a batch: at least one event, and at most as many as the consumer allows. Returns one
+    /// result an event, in order.
     fn handle(
         &self,
         batch: Vec<Delivery<Self::Event>>,
-    ) -> impl Future<Output = Vec<Result<(), Failure>>> + Send;
+    ) -> impl Future<Output = Vec<Result<Handled, Failure>>> + Send;
 }
 
 /// What stays the same from message to message.
@@ -60,46 +73,107 @@ pub(crate) struct Work<'a, H> {
     pub(crate) consumer: &'a Consumer,
     pub(crate) handler: &'a H,
     pub(crate) metrics: &'a ConsumerMetrics,
+    pub(crate) failures: Failures,
 }
 
-/// A message that could be read, and its event.
-type Read<E> = (jetstream::Message, Delivery<E>);
+/// How often each message has failed in this process, by its sequence. A restart forgets it, so
+/// that a message is given up later, never earlier.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<HashMap<u64, u32>>);
+
+/// Other replicas settle some of the messages that are counted here.
+const MAX_FAILURES_KEPT: usize = 10_000;
+
+impl Failures {
+    /// Counts a result of a message, and returns how often the message has failed.
+    fn count<T>(&self, sequence: u64, result: &Result<T, Failure>) -> u32 {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(_) | Err(Failure::Permanent(_) | Failure::Overtaken(_)) => {
+                failures.remove(&sequence).unwrap_or(0)
+            }
+            Err(Failure::Transient(_)) => {
+                if failures.len() >= MAX_FAILURES_KEPT {
+                    failures.clear();
+                }
+                let count = failures.entry(sequence).or_default();
+                *count += 1;
+                *count
+            }
+            Err(Failure::Interrupted | Failure::Unavailable(_) | Failure::Blocked(_)) => {
+                failures.get(&sequence).copied().unwrap_or(0)
+            }
+        }
+    }
+}
+
+/// How long storing a dead letter may take before the message goes back.
+const DEAD_LETTER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The pause before a message comes again whose dead letter could not be stored.
+const DEAD_LETTER_AGAIN: Duration = Duration::from_secs(10);
+
+/// A message and its result.
+type Settled = (jetstream::Message, Result<Handled, Failure>);
 
 impl<H: Handler> Work<'_, H> {
-    /// Handles and settles messages. False if a dependency is away, so that no more is asked for.
+    /// Handles and settles messages. Returns false if a dependency is away, so that no more are
+    /// requested.
     pub(crate) async fn process(&self, messages: Vec<jetstream::Message>) -> bool {
-        let mut batch: Vec<Read<H::Event>> = Vec::with_capacity(messages.len());
+        let mut batch = Vec::with_capacity(messages.len());
+        let mut unread: Vec<Settled> = Vec::new();
         for message in messages {
             match decode::<H::Event>(&message) {
                 Ok(delivery) => batch.push((message, delivery)),
-                // It stands alone: the others of its batch are handled all the same.
-                Err(reason) => {
-                    let failure = Err(Failure::Permanent(anyhow::anyhow!(reason)));
-                    let span = self.span(&[headers::trace_context(message.headers.as_ref())]);
-                    tell(&span, std::slice::from_ref(&failure));
-                    self.settle(&message, &failure, &span).await;
-                }
+                // The others of the batch are handled all the same.
+                Err(failure) => unread.push((message, Err(failure))),
             }
+        }
+        if !unread.is_empty() {
+            let traces: Vec<_> = unread.iter().map(|(message, _)| trace_of(message)).collect();
+            let span = self.span(&traces);
+            record(&span, unread.iter().map(|(_, result)| result));
+            self.settle_all(unread, &span).await;
         }
         if batch.is_empty() {
             return true;
         }
-        let traces: Vec<_> = batch.iter().map(|(_, delivery)| delivery.trace.clone()).collect();
-        let span = self.span(&traces);
+        let span = self.span(&self.traces(batch.iter().map(|(_, delivery)| delivery)));
         let (messages, deliveries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         // Boxed: a handler's future may be large, and there is one a batch.
         let handling = Box::pin(self.handler.handle(deliveries));
         let results = self.keeping_alive(&messages, handling).instrument(span.clone()).await;
-        tell(&span, &results);
-        let mut carry_on = true;
-        for (message, result) in messages.iter().zip(&results) {
-            carry_on &= !matches!(result, Err(Failure::Unavailable(_)));
-            self.settle(message, result, &span).await;
-        }
+        record(&span, &results);
+        let carry_on = !results.iter().any(|result| matches!(result, Err(Failure::Unavailable(_))));
+        self.settle_all(messages.into_iter().zip(results).collect(), &span).await;
         carry_on
     }
 
-    /// A single event's span is a child of its publisher's; a batch's is linked to each.
+    /// Returns the trace contexts of events: those of their members, or the publishers'.
+    fn traces<'e>(&self, deliveries: impl Iterator<Item = &'e Delivery<H::Event>>) -> Vec<Context> {
+        deliveries
+            .flat_map(|delivery| {
+                let members = self.handler.member_traces(&delivery.event);
+                if members.is_empty() { vec![delivery.trace.clone()] } else { members }
+            })
+            .collect()
+    }
+
+    /// Acknowledges what is done first, so that nothing waits behind a dead letter; dead letters
+    /// are stored side by side.
+    async fn settle_all(&self, settled: Vec<Settled>, span: &Span) {
+        let is_done = |(_, result): &Settled| {
+            matches!(result, Ok(Handled::Whole) | Err(Failure::Overtaken(_)))
+        };
+        let (done, others): (Vec<_>, Vec<_>) = settled.into_iter().partition(is_done);
+        for (message, result) in &done {
+            self.settle(message, result, span).await;
+        }
+        join_all(others.iter().map(|(message, result)| self.settle(message, result, span))).await;
+    }
+
+    /// Returns the span of a batch: a child of the publisher's for a single event, else linked to
+    /// each.
     fn span(&self, traces: &[Context]) -> Span {
         let span = tracing::info_span!(
             parent: None,
@@ -126,7 +200,7 @@ impl<H: Handler> Work<'_, H> {
         span
     }
 
-    /// Tells the bus that the messages are still in process, for as long as the handler takes.
+    /// Extends the leases of the messages for as long as the handler takes.
     async fn keeping_alive<T>(
         &self,
         messages: &[jetstream::Message],
@@ -151,152 +225,228 @@ impl<H: Handler> Work<'_, H> {
     async fn settle(
         &self,
         message: &jetstream::Message,
-        result: &Result<(), Failure>,
+        result: &Result<Handled, Failure>,
         span: &Span,
     ) {
-        let info = message.info();
-        let (sequence, deliveries) = info.as_ref().map_or((0, 1), |info| {
+        let (sequence, deliveries) = message.info().map_or((0, 1), |info| {
             (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1))
         });
         let consumer = self.consumer.name.as_str();
-        let warn = || {
-            if let Err(failure) = result {
-                span.in_scope(|| {
-                    tracing::warn!(
-                        consumer,
-                        message.sequence = sequence,
-                        deliveries,
-                        "a message {failure}"
-                    );
-                });
-            }
+        let failures = self.failures.count(sequence, result);
+        let letter = |part| DeadLetter {
+            consumer: self.consumer,
+            sequence,
+            deliveries,
+            subject: message.subject.to_string(),
+            headers: message.headers.clone(),
+            part,
         };
-        let kind = match settle(result, deliveries, self.consumer.max_deliveries) {
-            Settlement::Ack => AckKind::Ack,
-            Settlement::Leave => {
-                warn();
-                return;
+        let kind = match settle(result, deliveries, failures, self.consumer.max_failures) {
+            Settlement::Ack => {
+                let Ok(Handled::Except(parts)) = result else { return self.ack(message).await };
+                let stored = join_all(parts.iter().map(|Refused { index, payload, reason }| {
+                    let part = Part { index: Some(*index), payload: payload.clone() };
+                    self.set_aside(letter(part), reason)
+                }));
+                let all = stored.await.into_iter().all(|stored| stored);
+                if all { AckKind::Ack } else { AckKind::Nak(Some(DEAD_LETTER_AGAIN)) }
             }
+            Settlement::Leave => return warn(span, consumer, sequence, deliveries, result),
             Settlement::Again(delay) => {
-                warn();
+                warn(span, consumer, sequence, deliveries, result);
                 AckKind::Nak((!delay.is_zero()).then_some(delay))
             }
             Settlement::DeadLetter(reason) => {
-                let letter = DeadLetter {
-                    consumer: self.consumer,
-                    sequence,
-                    deliveries,
-                    subject: message.subject.to_string(),
-                    headers: message.headers.clone(),
-                    payload: message.payload.clone(),
-                };
-                let trace_id = headers::trace_context(message.headers.as_ref())
-                    .span()
-                    .span_context()
-                    .trace_id();
-                match self.bus.store_dead_letter(letter, &reason).await {
-                    Ok(_) => {
-                        let labels = [self.consumer.stream.name, consumer];
-                        self.metrics.dead_lettered.with_label_values(&labels).inc();
-                        tracing::error!(%trace_id, consumer, message.sequence = sequence, "dead letter: {reason}");
-                        AckKind::Term
-                    }
-                    Err(error) => {
-                        tracing::error!(%trace_id, consumer, message.sequence = sequence,
-                            "a dead letter could not be stored, the message stays: {error}");
-                        AckKind::Nak(Some(Duration::from_secs(10)))
-                    }
-                }
+                let whole = Part { index: None, payload: message.payload.clone() };
+                let stored = self.set_aside(letter(whole), &reason).await;
+                if stored { AckKind::Term } else { AckKind::Nak(Some(DEAD_LETTER_AGAIN)) }
             }
         };
+        self.answer(message, kind).await;
+    }
+
+    async fn ack(&self, message: &jetstream::Message) {
+        self.answer(message, AckKind::Ack).await;
+    }
+
+    async fn answer(&self, message: &jetstream::Message, kind: AckKind) {
         let outcome = match kind {
             AckKind::Ack => "settled",
             AckKind::Term => "dead_lettered",
             _ => "retried",
         };
-        self.metrics
-            .messages
-            .with_label_values(&[self.consumer.stream.name, consumer, outcome])
-            .inc();
-        if let Err(error) = message.ack_with(kind).await {
-            tracing::warn!(
-                consumer,
-                message.sequence = sequence,
-                "could not settle, it will come again: {error}"
-            );
+        match message.ack_with(kind).await {
+            Ok(()) => {
+                let labels = [self.consumer.stream.name, self.consumer.name.as_str(), outcome];
+                self.metrics.messages.with_label_values(&labels).inc();
+            }
+            Err(error) => tracing::warn!(
+                consumer = self.consumer.name,
+                "could not settle, the message will come again: {error}"
+            ),
+        }
+    }
+
+    /// Stores a dead letter. Returns whether it is stored.
+    async fn set_aside(&self, letter: DeadLetter<'_>, reason: &str) -> bool {
+        let trace = headers::trace_context(letter.headers.as_ref());
+        let trace_id = trace.span().span_context().trace_id();
+        let (consumer, sequence) = (self.consumer.name.as_str(), letter.sequence);
+        match self.bus.store_dead_letter(letter, reason, DEAD_LETTER_WITHIN).await {
+            Ok(published) => {
+                if !published.duplicate {
+                    let labels = [self.consumer.stream.name, consumer];
+                    self.metrics.dead_lettered.with_label_values(&labels).inc();
+                }
+                tracing::error!(
+                    %trace_id, consumer, message.sequence = sequence, "dead letter: {reason}"
+                );
+                true
+            }
+            Err(error) => {
+                tracing::error!(%trace_id, consumer, message.sequence = sequence,
+                    "a dead letter could not be stored, the message stays: {error}");
+                false
+            }
         }
     }
 }
 
-/// Notes in the span of a batch how many of it failed, and why the first of them did.
-fn tell(span: &Span, results: &[Result<(), Failure>]) {
+fn warn<T>(
+    span: &Span,
+    consumer: &str,
+    sequence: u64,
+    deliveries: u64,
+    result: &Result<T, Failure>,
+) {
+    if let Err(failure) = result {
+        span.in_scope(|| {
+            tracing::warn!(
+                consumer,
+                message.sequence = sequence,
+                deliveries,
+                "a message {failure}"
+            );
+        });
+    }
+}
+
+fn trace_of(message: &jetstream::Message) -> Context {
+    headers::trace_context(message.headers.as_ref())
+}
+
+/// Records in the span of a batch how many of its messages failed, and the first reason.
+fn record<'a>(span: &Span, results: impl IntoIterator<Item = &'a Result<Handled, Failure>>) {
+    let results: Vec<_> = results.into_iter().collect();
     let mut failures = results
         .iter()
         .filter_map(|result| result.as_ref().err())
         .filter(|failure| failure.is_error());
     if let Some(first) = failures.next() {
         let failed = 1 + failures.count();
-        let of_many = if results.len() > 1 {
-            format!("{failed} of {}: ", results.len())
-        } else {
-            String::new()
+        let of_many = match results.len() {
+            1 => String::new(),
+            many => format!("{failed} of {many}: "),
         };
         spans::failed(span, first.kind(), format!("{of_many}{first}"));
     }
 }
 
+/// The version of a payload that cannot be read otherwise.
+#[derive(Deserialize)]
+struct Versioned {
+    v: u64,
+}
+
 /// Reads an event. The reason why it cannot be read holds none of its data.
-fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, String> {
-    let event =
-        serde_json::from_slice(&message.payload).map_err(|error| undecodable(E::TYPE, &error))?;
-    let info = message.info().map_err(|error| format!("not a message of a stream: {error}"))?;
+fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, Failure> {
+    let event = read(&message.payload)?;
+    let info = message
+        .info()
+        .map_err(|error| Failure::Permanent(anyhow!("not a message of a stream: {error}")))?;
     let deliveries = u64::try_from(info.delivered).unwrap_or(1);
-    Ok(Delivery {
-        event,
-        sequence: info.stream_sequence,
-        deliveries,
-        trace: headers::trace_context(message.headers.as_ref()),
+    let trace = trace_of(message);
+    Ok(Delivery { event, sequence: info.stream_sequence, deliveries, trace })
+}
+
+/// Reads a payload. One of an unknown version waits for a process that can read it.
+fn read<E: Event>(payload: &[u8]) -> Result<E, Failure> {
+    serde_json::from_slice(payload).map_err(|error| {
+        match serde_json::from_slice::<Versioned>(payload) {
+            Ok(Versioned { v }) if !E::VERSIONS.contains(&v) => Failure::Blocked(anyhow!(
+                "its payload version {v} is unknown: a newer version of this process is needed"
+            )),
+            _ => Failure::Permanent(anyhow!(undecodable(E::TYPE, &error))),
+        }
     })
 }
 
-/// serde's own words quote what they found, which may be somebody's data. The names of our fields are safe to tell.
+/// Describes an error of serde without the value that it quotes, which may be personal data. The
+/// names of our fields are safe.
 fn undecodable(event_type: &str, error: &serde_json::Error) -> String {
     let words = error.to_string();
-    let what = if words.starts_with("missing field `") || words.starts_with("payload version ") {
+    let safe = words.starts_with("missing field `") || words.starts_with("payload version ");
+    let what = if safe {
         words.split(" at line ").next().unwrap_or_default().to_owned()
     } else {
         format!("{:?} error", error.classify()).to_lowercase()
     };
-    format!("not a {event_type}: {what} at line {} column {}", error.line(), error.column())
+    // An error about the whole payload has no place in it.
+    let place = match error.line() {
+        0 => String::new(),
+        line => format!(" at line {line} column {}", error.column()),
+    };
+    format!("not a {event_type}: {what}{place}")
 }
 
 #[cfg(test)]
 mod tests {
-    use events::ContactSubmitted;
+    use events::ContactGroup;
 
     use super::*;
 
     #[test]
-    fn why_a_payload_cannot_be_read_is_said_without_its_data() {
-        let reason = |text: &str| {
-            let error = serde_json::from_str::<ContactSubmitted>(text).unwrap_err();
-            undecodable("contact", &error)
-        };
+    fn the_reason_why_a_payload_cannot_be_read_holds_no_data() {
         for (text, expected) in [
-            ("{", "not a contact: eof error at line 1 column 1"),
-            ("hunter2", "not a contact: syntax error at line 1 column 1"),
+            ("{", "not a portfolio.contact.submitted: eof error at line 1 column 1"),
+            ("hunter2", "not a portfolio.contact.submitted: syntax error at line 1 column 1"),
             (
-                r#"{"v":2}"#,
-                "not a contact: payload version 2 is not known, only 1 is at line 1 column 7",
+                r#"{"v":1,"id":"ada@example.org"}"#,
+                "not a portfolio.contact.submitted: data error at line 1 column 29",
             ),
-            (r#"{"v":1,"id":"ada@example.org"}"#, "not a contact: data error at line 1 column 29"),
-            (r#"{"v":1}"#, "not a contact: missing field `id` at line 1 column 7"),
+            (r#"{"v":1}"#, "not a portfolio.contact.submitted: missing field `id`"),
             (
                 r#"{"v":1,"ada@example.org":1,"v":1}"#,
-                "not a contact: data error at line 1 column 30",
+                "not a portfolio.contact.submitted: data error at line 1 column 30",
             ),
         ] {
-            assert_eq!(reason(text), expected, "{text}");
+            let failure = read::<ContactGroup>(text.as_bytes()).unwrap_err();
+            assert!(matches!(failure, Failure::Permanent(_)), "{text}");
+            assert_eq!(failure.to_string(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_payload_of_an_unknown_version_waits() {
+        let failure = read::<ContactGroup>(br#"{"v":3,"contacts":[]}"#).unwrap_err();
+        assert!(matches!(failure, Failure::Blocked(_)));
+        assert_eq!(
+            failure.to_string(),
+            "waits: its payload version 3 is unknown: a newer version of this process is needed"
+        );
+    }
+
+    #[test]
+    fn only_failures_are_counted() {
+        let failures = Failures::default();
+        let failed = |failure| Err::<(), _>(failure);
+        let transient = || failed(Failure::Transient(anyhow!("x")));
+        assert_eq!(failures.count(7, &failed(Failure::Interrupted)), 0);
+        assert_eq!(failures.count(7, &transient()), 1);
+        assert_eq!(failures.count(7, &failed(Failure::Blocked(anyhow!("x")))), 1);
+        assert_eq!(failures.count(7, &transient()), 2);
+        assert_eq!(failures.count(8, &transient()), 1);
+        assert_eq!(failures.count(7, &Ok(())), 2);
+        assert_eq!(failures.count(7, &transient()), 1);
     }
 }

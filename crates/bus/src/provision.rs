@@ -12,12 +12,13 @@ use async_nats::jetstream::{
     },
     stream::{self, ConsumerError, ConsumerErrorKind},
 };
-use events::{Consumer, Stream};
+use events::{Callers, Consumer, FORMER_IDEMPOTENCY, IDEMPOTENCY_CALLERS, KeyHolder, Stream};
+use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::{
     Bus,
-    streams::{differences, essential, loss},
+    streams::{Difference, differences, essential, loss},
 };
 use service::{readiness::Latch, shutdown::Shutdown};
 
@@ -29,6 +30,30 @@ const CHECK_AGAIN: Duration = Duration::from_secs(1);
 /// started are busy with each other.
 const TRIES: u32 = 5;
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// A stream cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamUnusable {
+    /// Nobody has made the stream.
+    #[error("stream {0} is missing: run provision as a privileged user")]
+    Missing(&'static str),
+    /// The stream would lose messages, or does not get them.
+    #[error("stream {name} is misconfigured ({difference}): run provision")]
+    Misconfigured {
+        /// The stream.
+        name: &'static str,
+        /// The setting, its value and the declared one.
+        difference: String,
+    },
+    /// The bus does not answer, or refuses.
+    #[error("stream {name} cannot be seen: {why}")]
+    Unseen {
+        /// The stream.
+        name: &'static str,
+        /// The reason.
+        why: String,
+    },
+}
 
 impl Bus {
     /// Creates streams, or updates them, and says what changed. A stream keeps its replicas unless told otherwise.
@@ -56,17 +81,26 @@ impl Bus {
         stream: &Stream,
         replicas: Option<usize>,
     ) -> anyhow::Result<String> {
-        let config =
-            |replicas: usize| serde_json::from_value::<stream::Config>(stream.to_json(replicas));
         let name = stream.name;
-        let Some(info) = self.find_stream(stream).await? else {
+        let former = self.former(stream).await?;
+        let config = |replicas: usize| {
+            let mut config = stream.to_json(replicas);
+            config["sources"] = former.clone();
+            serde_json::from_value::<stream::Config>(config)
+        };
+        let Some(info) = self.find_stream(name).await? else {
             self.jetstream.create_stream(config(replicas.unwrap_or(1))?).await?;
             return Ok(format!("stream {name}: created"));
         };
         let replicas = replicas.unwrap_or(info.config.num_replicas);
-        let changes = differences(&serde_json::to_value(&info.config)?, &stream.to_json(replicas));
+        let mut changes =
+            differences(&serde_json::to_value(&info.config)?, &stream.to_json(replicas));
+        let has_source = info.config.sources.as_ref().is_some_and(|sources| !sources.is_empty());
+        if has_source == former.is_null() {
+            changes.push(Difference::of("sources", former.clone()));
+        }
         if changes.is_empty() {
-            return Ok(format!("stream {name}: as it shall be"));
+            return Ok(format!("stream {name}: unchanged"));
         }
         if let Some(reason) = loss(&changes, info.state.bytes) {
             bail!("refused, since it could lose messages: {reason}");
@@ -74,6 +108,17 @@ impl Bus {
         self.jetstream.update_stream(config(replicas)?).await?;
         let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
         Ok(format!("stream {name}: updated, {}", changes.join(", ")))
+    }
+
+    /// Returns the source of the callers' keys: the stream that they had before, for as long as it
+    /// is there. The server copies its records, also those that a former version still writes.
+    async fn former(&self, stream: &Stream) -> anyhow::Result<Value> {
+        if *stream != IDEMPOTENCY_CALLERS || self.find_stream(FORMER_IDEMPOTENCY).await?.is_none() {
+            return Ok(Value::Null);
+        }
+        let to = format!("idempotency.{}.$1", Callers::TOKEN);
+        let transform = json!({"src": "idempotency.*", "dest": to});
+        Ok(json!([{"name": FORMER_IDEMPOTENCY, "subject_transforms": [transform]}]))
     }
 
     /// Creates consumers, or updates them, and says what changed. Their place in the stream is kept.
@@ -103,7 +148,7 @@ impl Bus {
         };
         let changes = found.as_ref().map(|found| differences(found, &wanted));
         if changes.as_ref().is_some_and(Vec::is_empty) {
-            return Ok(format!("consumer {name}: as it shall be"));
+            return Ok(format!("consumer {name}: unchanged"));
         }
         stream.create_consumer(serde_json::from_value::<pull::Config>(wanted)?).await?;
         Ok(match changes {
@@ -132,46 +177,56 @@ impl Bus {
             let Some(checked) = shutdown.unless_begun(checked).await else { return };
             match checked {
                 Ok(()) => {
-                    latch.set("as they shall be");
+                    latch.set("configured as declared");
                     every.reset_after(CHECK_EVERY);
                 }
-                Err(reason) => latch.unset(reason),
+                Err(error) => latch.unset(error.to_string()),
             }
         }
     }
 
-    async fn check_streams(&self, streams: &[&'static Stream]) -> Result<(), String> {
+    async fn check_streams(&self, streams: &[&'static Stream]) -> Result<(), StreamUnusable> {
         for stream in streams {
-            let info = self.stream_info(stream).await?;
-            self.metrics.filled(stream, &info);
-            let found = serde_json::to_value(&info.config).map_err(|error| error.to_string())?;
-            let differences = differences(&found, &stream.to_json(info.config.num_replicas));
-            if let Some(difference) = essential(&differences).first() {
-                return Err(format!(
-                    "stream {} is not as it shall be ({difference}): run provision",
-                    stream.name
-                ));
-            }
+            self.check_stream(stream).await?;
         }
         Ok(())
     }
 
-    /// What the server says of a stream, or what is wrong, in words.
-    pub(crate) async fn stream_info(&self, stream: &Stream) -> Result<stream::Info, String> {
-        let of = format!("STREAM.INFO.{}", stream.name);
-        match self.unless_refused(&of, self.find_stream(stream)).await {
-            Ok(Some(info)) => Ok(info),
-            Ok(None) => Err(format!(
-                "stream {} is missing: run provision as a privileged user",
-                stream.name
-            )),
-            Err(error) => Err(format!("stream {} cannot be seen: {error:#}", stream.name)),
+    /// Makes sure that a stream keeps its messages as declared.
+    pub(crate) async fn check_stream(&self, stream: &Stream) -> Result<(), StreamUnusable> {
+        let info = self.stream_info(stream).await?;
+        self.metrics.filled(stream, &info);
+        let unseen = |why: String| StreamUnusable::Unseen { name: stream.name, why };
+        let found =
+            serde_json::to_value(&info.config).map_err(|error| unseen(error.to_string()))?;
+        let differences = differences(&found, &stream.to_json(info.config.num_replicas));
+        match essential(&differences).first() {
+            None => Ok(()),
+            Some(difference) => Err(StreamUnusable::Misconfigured {
+                name: stream.name,
+                difference: difference.to_string(),
+            }),
         }
     }
 
-    async fn find_stream(&self, stream: &Stream) -> anyhow::Result<Option<stream::Info>> {
+    /// Returns the server's report of a stream.
+    pub(crate) async fn stream_info(
+        &self,
+        stream: &Stream,
+    ) -> Result<stream::Info, StreamUnusable> {
+        let of = format!("STREAM.INFO.{}", stream.name);
+        match self.unless_refused(&of, self.find_stream(stream.name)).await {
+            Ok(Some(info)) => Ok(info),
+            Ok(None) => Err(StreamUnusable::Missing(stream.name)),
+            Err(error) => {
+                Err(StreamUnusable::Unseen { name: stream.name, why: format!("{error:#}") })
+            }
+        }
+    }
+
+    async fn find_stream(&self, name: &str) -> anyhow::Result<Option<stream::Info>> {
         self.connected(Duration::from_secs(2)).await?;
-        match self.jetstream.get_stream(stream.name).await {
+        match self.jetstream.get_stream(name).await {
             Ok(found) => Ok(Some(found.cached_info().clone())),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => Ok(None),

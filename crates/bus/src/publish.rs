@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderValue, Subject,
     header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID},
     jetstream::{
         self,
@@ -13,166 +13,246 @@ use async_nats::{
 };
 use bytes::Bytes;
 use events::Event;
-use tokio::time::Instant;
+use service::{propagation, spans};
+use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::{Bus, headers};
-use service::{propagation, spans};
 
-/// The pause before what was not answered is sent again.
-pub(crate) const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The pause before a message without an answer is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// The stream has it.
+/// The acknowledgement of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Its place in the stream.
+    /// The place of the message in the stream.
     pub sequence: u64,
-    /// Whether it was there already, from an earlier attempt.
+    /// Whether the message was there already, from an earlier attempt.
     pub duplicate: bool,
 }
 
-/// The stream does not have it, or nobody knows.
+/// A message has no acknowledgement. For every kind but [`PublishError::Unknown`], the stream does
+/// not have the message, and never will.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// No acknowledgement came in time. It may be stored all the same, so try again with the same id, or not at all.
+    /// The bus could not be reached in time.
+    #[error("the bus could not be reached in time")]
+    NotSent,
+    /// The message was sent and not acknowledged in time, so it may be stored. Try again with the
+    /// same id, or not at all.
     #[error("the bus did not acknowledge in time")]
-    Unavailable,
+    Unknown,
     /// Too many messages wait for the bus already.
     #[error("too many messages wait for the bus")]
     Busy,
     /// The stream holds as much as it may.
     #[error("the stream is full")]
     Full,
-    /// There is no such stream.
+    /// No stream took the subject for as long as the publisher waited.
     #[error("no stream takes this subject")]
     NoStream,
-    /// Somebody else has published to the subject since we looked.
+    /// Another writer has published to the subject since the last read.
     #[error("the subject has moved on")]
     MovedOn,
-    /// It is larger than the server allows.
+    /// The message is larger than the server or the stream allows.
     #[error("the message is larger than the bus allows")]
     TooLarge,
-    /// It could not be written as JSON.
+    /// The event cannot be written as JSON.
     #[error("the event cannot be encoded")]
     Encode(#[from] serde_json::Error),
-    /// The server refuses it for another reason.
+    /// The server refuses the message for another reason.
     #[error("the bus refuses: {0}")]
     Refused(String),
 }
 
 impl PublishError {
-    /// One word, for metrics and spans.
+    /// Returns one word, for metrics and spans.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Unavailable => "unavailable",
+            Self::NotSent => "unavailable",
+            Self::Unknown => "unknown",
             Self::Busy => "busy",
             Self::Full => "full",
             Self::MovedOn => "moved_on",
             Self::NoStream | Self::TooLarge | Self::Encode(_) | Self::Refused(_) => "refused",
         }
     }
+
+    /// Returns the same error for another caller of a group.
+    pub(crate) fn to_shared(&self) -> Self {
+        match self {
+            Self::NotSent => Self::NotSent,
+            Self::Unknown => Self::Unknown,
+            Self::Busy => Self::Busy,
+            Self::Full => Self::Full,
+            Self::NoStream => Self::NoStream,
+            Self::MovedOn => Self::MovedOn,
+            Self::TooLarge => Self::TooLarge,
+            Self::Encode(error) => Self::Refused(error.to_string()),
+            Self::Refused(words) => Self::Refused(words.clone()),
+        }
+    }
+}
+
+/// A message on its way. The headers hold the id that makes it safe to send it again.
+#[derive(Clone, Debug)]
+pub(crate) struct Sending {
+    pub(crate) subject: Subject,
+    pub(crate) headers: HeaderMap,
+    pub(crate) payload: Bytes,
+}
+
+/// One attempt without an acknowledgement.
+enum Attempt {
+    /// The server does not store the message.
+    Refused(PublishError),
+    /// No stream takes the subject at the moment, as while a cluster elects a leader. The message
+    /// is not stored.
+    NoResponders,
+    /// The outcome is unknown; another attempt with the same id may tell.
+    Unknown,
 }
 
 impl Bus {
-    /// Publishes an event and waits for its acknowledgement. An attempt without an answer is repeated with the same id
-    /// until the time is up, so that it is stored once however often it was sent.
+    /// Publishes an event and waits for its acknowledgement. An attempt without an answer is
+    /// repeated with the same id until the time is up, so that the event is stored once, however
+    /// often it was sent.
+    ///
+    /// # Errors
+    /// There is no acknowledgement.
     pub async fn publish<E: Event>(
         &self,
         event: &E,
         within: Duration,
     ) -> Result<Published, PublishError> {
-        self.send(event, None, within).await
+        self.send_event(
+            event,
+            within,
+            |_| {},
+            async |bus, sending, deadline| bus.send_until(sending, deadline).await,
+        )
+        .await
     }
 
-    /// Publishes an event only if `last` is the sequence of the last message on its subject (0 for none). This makes the
-    /// one who has seen everything the only one who can write.
+    /// Publishes an event only if `last` is the sequence of the last message on its subject (0 for
+    /// none), so that only a writer that has seen everything can write.
     ///
     /// # Errors
-    /// [`PublishError::MovedOn`] if it is not.
+    /// [`PublishError::MovedOn`] if another message is the last one.
     pub async fn publish_after<E: Event>(
         &self,
         event: &E,
         last: u64,
         within: Duration,
     ) -> Result<Published, PublishError> {
-        self.send(event, Some(last), within).await
+        // Two writers may publish the same event. An id of this call alone tells our own repetition
+        // from the message of another writer.
+        let id = format!("{}.{}", event.message_id(), Uuid::new_v4().simple());
+        let set = |headers: &mut HeaderMap| {
+            headers::set(headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, &last.to_string());
+            headers::set(headers, NATS_MESSAGE_ID, &id);
+        };
+        self.send_event(event, within, set, async |bus, sending, deadline| {
+            let subject = sending.subject.clone();
+            match bus.send_until(sending, deadline).await {
+                // A single server compares the sequence before the id: an attempt whose answer was
+                // lost makes the next one look late.
+                Err(PublishError::MovedOn) => bus.find_own::<E>(&subject, &id).await,
+                result => result,
+            }
+        })
+        .await
     }
 
-    async fn send<E: Event>(
+    /// Returns the acknowledgement of an earlier attempt, if the last message of the subject has
+    /// its id.
+    async fn find_own<E: Event>(&self, subject: &str, id: &str) -> Result<Published, PublishError> {
+        let stream = self.jetstream.get_stream_no_info(E::STREAM.name).await;
+        let Ok(stream) = stream else { return Err(PublishError::Unknown) };
+        let Ok(last) = stream.get_last_raw_message_by_subject(subject).await else {
+            return Err(PublishError::MovedOn);
+        };
+        let found = last.headers.get(NATS_MESSAGE_ID).map(HeaderValue::as_str);
+        if found == Some(id) {
+            return Ok(Published { sequence: last.sequence, duplicate: true });
+        }
+        Err(PublishError::MovedOn)
+    }
+
+    async fn send_event<E: Event>(
         &self,
         event: &E,
-        last: Option<u64>,
         within: Duration,
+        set: impl FnOnce(&mut HeaderMap),
+        send: impl AsyncFnOnce(&Self, Sending, Instant) -> Result<Published, PublishError>,
     ) -> Result<Published, PublishError> {
         let subject = event.subject();
         let own = span(E::STREAM.name, &subject);
         let span = own.clone().unwrap_or_else(Span::current);
-        let mut headers = headers::of_event(event, self.name, &span);
-        if let Some(last) = last {
-            headers::set(&mut headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, &last.to_string());
-            // Two writers may have the same thing in mind and other words for it. An id of this call alone lets our own
-            // repetition pass, and nobody else's message for ours.
-            let id = format!("{}.{}", event.message_id(), Uuid::new_v4().simple());
-            headers::set(&mut headers, NATS_MESSAGE_ID, &id);
-        }
+        let mut headers = headers::of_event(event, &span);
+        set(&mut headers);
         let payload = Bytes::from(serde_json::to_vec(event)?);
         let started = Instant::now();
-        let result = self.send_raw(subject, headers, payload, within).instrument(span).await;
+        let sending = Sending { subject: subject.into(), headers, payload };
+        let result = send(self, sending, started + within).instrument(span).await;
         self.metrics.published(E::STREAM, started.elapsed(), &result);
-        tell(own.as_ref(), &result);
+        record(own.as_ref(), &result);
         result
     }
 
-    /// Sends until there is an answer or the time is up. The headers hold the id that makes this safe.
-    pub(crate) async fn send_raw(
+    /// Sends a message until there is an answer or the time is up. Nothing is sent after that.
+    pub(crate) async fn send_until(
         &self,
-        subject: String,
-        headers: HeaderMap,
-        payload: Bytes,
-        within: Duration,
+        sending: Sending,
+        deadline: Instant,
     ) -> Result<Published, PublishError> {
-        let deadline = Instant::now() + within;
+        let (mut in_doubt, mut without_stream) = (false, false);
+        let overdue = |in_doubt, without_stream| match (in_doubt, without_stream) {
+            (true, _) => PublishError::Unknown,
+            (false, true) => PublishError::NoStream,
+            (false, false) => PublishError::NotSent,
+        };
         loop {
+            // A message that is sent while disconnected is kept, and delivered some day.
             let left = deadline.saturating_duration_since(Instant::now());
-            // What is sent while disconnected is kept and delivered some day, after we have told that it is not.
-            self.connected(left).await.map_err(|_| PublishError::Unavailable)?;
-            let attempt = tokio::time::timeout_at(
-                deadline,
-                self.attempt(subject.clone(), headers.clone(), payload.clone()),
-            );
-            match attempt.await {
-                Err(_) => return Err(PublishError::Unavailable),
-                Ok(Ok(published)) => return Ok(published),
-                Ok(Err(Some(error))) => return Err(error),
-                Ok(Err(None)) => {
-                    tracing::debug!("no acknowledgement, sending again");
-                    // Nothing is known, and the next attempt finds out. A pause, so that a refusal does not spin.
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
+            let connected = self.connected(left).await.is_ok();
+            if !connected || Instant::now() >= deadline {
+                return Err(overdue(in_doubt, without_stream));
             }
+            let attempt = tokio::select! {
+                biased;
+                result = self.attempt(sending.clone()) => result,
+                // The answer was lost with the connection.
+                () = self.disconnected() => Err(Attempt::Unknown),
+                () = sleep_until(deadline) => return Err(PublishError::Unknown),
+            };
+            match attempt {
+                Ok(published) => return Ok(published),
+                Err(Attempt::Refused(error @ PublishError::MovedOn)) => return Err(error),
+                // An earlier attempt may still be on its way.
+                Err(Attempt::Refused(_)) if in_doubt => return Err(PublishError::Unknown),
+                Err(Attempt::Refused(error)) => return Err(error),
+                Err(Attempt::NoResponders) => without_stream = true,
+                Err(Attempt::Unknown) => in_doubt = true,
+            }
+            tracing::debug!(subject = %sending.subject, "no acknowledgement, sending again");
+            // A pause, so that a refusal does not spin.
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// One attempt; `None` if its outcome is unknown and another may tell.
-    async fn attempt(
-        &self,
-        subject: String,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> Result<Published, Option<PublishError>> {
+    async fn attempt(&self, sending: Sending) -> Result<Published, Attempt> {
+        let Sending { subject, headers, payload } = sending;
         let message = PublishMessage::build().headers(headers).payload(payload);
-        let sent = self
-            .jetstream
-            .send_publish(subject, message)
-            .await
-            .map_err(|error| classify(&error))?;
-        let ack = sent.await.map_err(|error| classify(&error))?;
+        let sent = self.jetstream.send_publish(subject, message).await;
+        let ack = sent.map_err(|error| classify(&error))?.await;
+        let ack = ack.map_err(|error| classify(&error))?;
         Ok(Published { sequence: ack.sequence, duplicate: ack.duplicate })
     }
 }
 
-/// The span of one message on its way to the bus; none in a trace that nobody records.
+/// Returns the span of one message on its way to the bus; none in a trace that nobody records.
 pub(crate) fn span(stream: &str, subject: &str) -> Option<Span> {
     if propagation::is_unrecorded(&Span::current()) {
         return None;
@@ -188,8 +268,8 @@ pub(crate) fn span(stream: &str, subject: &str) -> Option<Span> {
     ))
 }
 
-/// Notes in the span of a message how publishing it went. That somebody else was first is no failure.
-pub(crate) fn tell(span: Option<&Span>, result: &Result<Published, PublishError>) {
+/// Records the outcome in the span of a message. That another writer was first is no failure.
+pub(crate) fn record(span: Option<&Span>, result: &Result<Published, PublishError>) {
     if let (Some(span), Err(error)) = (span, result)
         && !matches!(error, PublishError::MovedOn)
     {
@@ -197,44 +277,40 @@ pub(crate) fn tell(span: Option<&Span>, result: &Result<Published, PublishError>
     }
 }
 
-/// What the client's error means to us; `None` if it says nothing about the outcome.
-fn classify(error: &ClientError) -> Option<PublishError> {
+/// Classifies an error of the client.
+fn classify(error: &ClientError) -> Attempt {
     match error.kind() {
         PublishErrorKind::TimedOut
         | PublishErrorKind::BrokenPipe
-        | PublishErrorKind::MaxAckPending => None,
-        PublishErrorKind::StreamNotFound => Some(PublishError::NoStream),
-        PublishErrorKind::WrongLastSequence => Some(PublishError::MovedOn),
-        PublishErrorKind::MaxPayloadExceeded => Some(PublishError::TooLarge),
+        | PublishErrorKind::MaxAckPending => Attempt::Unknown,
+        // In a cluster, only a stream's leader listens to its subjects.
+        PublishErrorKind::StreamNotFound => Attempt::NoResponders,
+        PublishErrorKind::WrongLastSequence => Attempt::Refused(PublishError::MovedOn),
+        PublishErrorKind::MaxPayloadExceeded => Attempt::Refused(PublishError::TooLarge),
         PublishErrorKind::WrongLastMessageId | PublishErrorKind::Other => {
             let source = std::error::Error::source(error);
             match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
                 Some(answer) => by_code(answer),
-                // A lost connection, or an answer that is none.
-                None => None,
+                // A lost connection, or an answer that cannot be read.
+                None => Attempt::Unknown,
             }
         }
     }
 }
 
-fn by_code(answer: &jetstream::Error) -> Option<PublishError> {
+/// Classifies an answer of the server, by its error code.
+fn by_code(answer: &jetstream::Error) -> Attempt {
     match answer.error_code().0 {
-        code if means_full(code) => Some(PublishError::Full),
+        // The stream, the account or the disk is full: JSStreamStoreFailedF,
+        // JSInsufficientResourcesErr, JSAccountResourcesExceededErr.
+        10_077 | 10_023 | 10_002 => Attempt::Refused(PublishError::Full),
+        // JSStreamMessageExceedsMaximumErr
+        10_054 => Attempt::Refused(PublishError::TooLarge),
         // JSStreamWrongLastSequence, and its constant form
-        10_071 | 10_164 => Some(PublishError::MovedOn),
-        code if means_later(code) => None,
-        _ => Some(PublishError::Refused(answer.to_string())),
+        10_071 | 10_164 => Attempt::Refused(PublishError::MovedOn),
+        // The same may work a moment later: JSStreamDuplicateMessageConflict, JSClusterNotAvail,
+        // JSClusterNotLeader, JSStreamExpectedLastSeqPerSubjectNotReady, JSStreamTooManyRequests.
+        10_158 | 10_008 | 10_009 | 10_163 | 10_167 => Attempt::Unknown,
+        _ => Attempt::Refused(PublishError::Refused(answer.to_string())),
     }
-}
-
-/// Whether the stream, the account or the disk is full: `JSStreamStoreFailedF`, `JSInsufficientResourcesErr`,
-/// `JSAccountResourcesExceededErr`, and the one for a message that is larger than what is left.
-pub(crate) fn means_full(code: u64) -> bool {
-    matches!(code, 10_077 | 10_023 | 10_002 | 10_054)
-}
-
-/// Whether the same may work a moment later: `JSStreamDuplicateMessageConflict`, `JSClusterNotAvail`, `JSClusterNotLeader`,
-/// `JSStreamExpectedLastSeqPerSubjectNotReady`.
-pub(crate) fn means_later(code: u64) -> bool {
-    matches!(code, 10_158 | 10_008 | 10_009 | 10_163)
 }

@@ -1,84 +1,116 @@
-//! What becomes of a message, decided in one place, by the class of what went wrong.
+//! The settlement of a message, decided in one place by the class of its failure.
 
 use std::time::Duration;
 
-/// Why a message was not handled.
+use bytes::Bytes;
+
+/// A message was handled.
+#[derive(Debug, Default)]
+pub enum Handled {
+    /// All of the message.
+    #[default]
+    Whole,
+    /// All of the message but some parts, which become dead letters.
+    Except(Vec<Refused>),
+}
+
+/// A part of a message that will never be handled.
+#[derive(Debug)]
+pub struct Refused {
+    /// The place of the part in the message.
+    pub index: usize,
+    /// A payload that holds this part alone, and can be published again.
+    pub payload: Bytes,
+    /// The reason.
+    pub reason: String,
+}
+
+/// The reason why a message was not handled.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// We stop before it is done; another replica may take it at once.
+    /// The process stops before the work is done; another replica may take the message at once.
     #[error("interrupted by the shutdown")]
     Interrupted,
-    /// Somebody else has the message by now, and settles it.
+    /// Another replica has the message by now, and settles it.
     #[error("was taken over: {0:#}")]
     Overtaken(anyhow::Error),
-    /// Something that it needs is away. The message is not to blame, so it waits however long that takes.
+    /// A dependency is away. The message waits, however long that takes, and so do the others.
     #[error("a dependency is away: {0:#}")]
     Unavailable(anyhow::Error),
-    /// It may work next time, or it may not.
+    /// The message cannot be handled for now. It waits, however long that takes; the others do not.
+    #[error("waits: {0:#}")]
+    Blocked(anyhow::Error),
+    /// The message may be handled next time. After a number of failures it is given up.
     #[error("failed, to be tried again: {0:#}")]
     Transient(anyhow::Error),
-    /// It will never work.
+    /// The message will never be handled.
     #[error("{0:#}")]
     Permanent(anyhow::Error),
 }
 
 impl Failure {
-    /// Whether something went wrong. That we stop, or that somebody else goes on, is no error.
+    /// Returns whether something went wrong. A shutdown and a take-over are no errors.
     pub fn is_error(&self) -> bool {
         !matches!(self, Self::Interrupted | Self::Overtaken(_))
     }
 
-    /// One word, for spans.
+    /// Returns one word, for spans.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Interrupted => "interrupted",
             Self::Overtaken(_) => "overtaken",
             Self::Unavailable(_) => "unavailable",
+            Self::Blocked(_) => "blocked",
             Self::Transient(_) => "transient",
             Self::Permanent(_) => "permanent",
         }
     }
 }
 
-/// What to tell the bus.
+/// The answer to the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Settlement {
-    /// It is done.
+    /// The message is done.
     Ack,
-    /// Nothing: it is not ours any more. If it is nobody's, it comes again when the lease is over.
+    /// No answer: the message belongs to another replica. If it belongs to none, it comes again
+    /// when the lease is over.
     Leave,
-    /// Deliver it again, after this long.
+    /// Deliver the message again, after this long.
     Again(Duration),
-    /// Keep it among the dead letters, for this reason, then forget it.
+    /// Store the message as a dead letter, for this reason, then forget it.
     DeadLetter(String),
 }
 
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
 
-/// The first delivery has number 1.
-pub(crate) fn settle(
-    outcome: &Result<(), Failure>,
-    delivery: u64,
-    max_deliveries: u64,
+/// The longest delay while a dependency is away, which may be back at any moment.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(10);
+
+/// Settles a message that was delivered `deliveries` times and has failed `failures` times, this
+/// time included.
+pub(crate) fn settle<T>(
+    outcome: &Result<T, Failure>,
+    deliveries: u64,
+    failures: u32,
+    max_failures: u32,
 ) -> Settlement {
     match outcome {
-        Ok(()) => Settlement::Ack,
+        Ok(_) => Settlement::Ack,
         Err(Failure::Interrupted) => Settlement::Again(Duration::ZERO),
         Err(Failure::Overtaken(_)) => Settlement::Leave,
-        Err(Failure::Unavailable(_)) => {
-            Settlement::Again(delay(delivery).min(Duration::from_secs(10)))
+        Err(Failure::Unavailable(_)) => Settlement::Again(delay(deliveries).min(LONGEST_ABSENCE)),
+        Err(Failure::Blocked(_)) => Settlement::Again(delay(deliveries)),
+        Err(Failure::Transient(error)) if failures >= max_failures => {
+            Settlement::DeadLetter(format!("gave up after {failures} failures: {error:#}"))
         }
-        Err(Failure::Transient(error)) if delivery >= max_deliveries => {
-            Settlement::DeadLetter(format!("gave up after {delivery} deliveries: {error:#}"))
-        }
-        Err(Failure::Transient(_)) => Settlement::Again(delay(delivery)),
+        Err(Failure::Transient(_)) => Settlement::Again(delay(failures.into())),
         Err(Failure::Permanent(error)) => Settlement::DeadLetter(format!("{error:#}")),
     }
 }
 
-/// Doubles from 250 ms on, up to a minute.
-fn delay(delivery: u64) -> Duration {
-    let exponent = u32::try_from(delivery.saturating_sub(1).min(16)).unwrap_or(16);
+/// Doubles from 250 ms up to a minute.
+fn delay(attempt: u64) -> Duration {
+    let exponent = u32::try_from(attempt.saturating_sub(1).min(16)).unwrap_or(16);
     Duration::from_millis(250).saturating_mul(2_u32.saturating_pow(exponent)).min(LONGEST_DELAY)
 }
 
@@ -91,32 +123,28 @@ mod tests {
     #[test]
     fn each_class_has_its_settlement() {
         let again = |millis| Settlement::Again(Duration::from_millis(millis));
-        for (outcome, delivery, expected) in [
-            (Ok(()), 1, Settlement::Ack),
-            (Ok(()), 99, Settlement::Ack),
-            (Err(Failure::Interrupted), 1, again(0)),
-            (Err(Failure::Interrupted), 99, again(0)),
-            (Err(Failure::Overtaken(anyhow!("x"))), 99, Settlement::Leave),
-            (Err(Failure::Unavailable(anyhow!("x"))), 1, again(250)),
-            (Err(Failure::Unavailable(anyhow!("x"))), 1_000_000, again(10_000)),
-            (Err(Failure::Transient(anyhow!("x"))), 1, again(250)),
-            (Err(Failure::Transient(anyhow!("x"))), 4, again(2_000)),
-            (
-                Err(Failure::Transient(anyhow!("x"))),
-                10,
-                Settlement::DeadLetter("gave up after 10 deliveries: x".to_owned()),
-            ),
-            (
-                Err(Failure::Permanent(anyhow!("x").context("y"))),
-                1,
-                Settlement::DeadLetter("y: x".to_owned()),
-            ),
+        let x = || anyhow!("x");
+        let gave_up = Settlement::DeadLetter("gave up after 10 failures: x".to_owned());
+        let y = Settlement::DeadLetter("y: x".to_owned());
+        for (outcome, deliveries, failures, expected) in [
+            (Ok(()), 1, 0, Settlement::Ack),
+            (Ok(()), 99, 0, Settlement::Ack),
+            (Err(Failure::Interrupted), 1, 0, again(0)),
+            (Err(Failure::Interrupted), 99, 99, again(0)),
+            (Err(Failure::Overtaken(x())), 99, 99, Settlement::Leave),
+            (Err(Failure::Unavailable(x())), 1, 0, again(250)),
+            (Err(Failure::Unavailable(x())), 1_000_000, 0, again(10_000)),
+            (Err(Failure::Blocked(x())), 1, 0, again(250)),
+            (Err(Failure::Blocked(x())), 1_000_000, 0, again(60_000)),
+            (Err(Failure::Transient(x())), 1, 1, again(250)),
+            (Err(Failure::Transient(x())), 4, 4, again(2_000)),
+            // Restarts, expired leases and shutdowns count as deliveries, and not as failures.
+            (Err(Failure::Transient(x())), 99, 1, again(250)),
+            (Err(Failure::Transient(x())), 10, 10, gave_up),
+            (Err(Failure::Permanent(x().context("y"))), 1, 1, y),
         ] {
-            assert_eq!(
-                settle(&outcome, delivery, 10),
-                expected,
-                "{outcome:?} at delivery {delivery}"
-            );
+            let found = settle(&outcome, deliveries, failures, 10);
+            assert_eq!(found, expected, "{outcome:?} at delivery {deliveries}");
         }
     }
 

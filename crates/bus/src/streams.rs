@@ -1,18 +1,37 @@
-//! Whether a stream is what it shall be: what differs, and whether changing it would lose something. Pure.
+//! The differences between a stream or consumer and its declaration, and what changing them would
+//! lose. Pure.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// One setting that is not what it shall be.
+/// One setting that differs from its declaration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// The setting's name.
+    /// The name of the setting.
     pub(crate) setting: String,
-    /// What it is.
+    /// The value on the server.
     pub(crate) found: Value,
-    /// What it shall be.
+    /// The declared value.
     pub(crate) wanted: Value,
+}
+
+impl Difference {
+    /// Returns a difference whose value on the server does not matter.
+    pub(crate) fn of(setting: &str, wanted: Value) -> Self {
+        Self { setting: setting.to_owned(), found: Value::Null, wanted }
+    }
+
+    /// Returns whether the limit that was found is narrower than the one that is needed.
+    fn shrinks(&self) -> bool {
+        let (found, wanted) = (limit(&self.found), limit(&self.wanted));
+        found.is_some_and(|found| wanted.is_none_or(|wanted| found < wanted))
+    }
+}
+
+/// Returns a limit, if it is one: the server writes "no limit" as 0 or -1.
+fn limit(value: &Value) -> Option<i64> {
+    value.as_i64().filter(|limit| *limit > 0)
 }
 
 impl fmt::Display for Difference {
@@ -21,10 +40,19 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Settings that services rely on. The others are limits, which an operator may have raised for good reasons.
-const ESSENTIAL: [&str; 4] = ["subjects", "retention", "discard", "allow_atomic"];
+/// Settings of a stream without which messages would be lost or missed. The others are limits,
+/// which an operator may have raised for good reasons.
+const ESSENTIAL: [&str; 5] = ["subjects", "retention", "storage", "discard", "allow_msg_ttl"];
 
-/// The settings of `wanted` that `found` has otherwise. A setting that is left out has the server's default.
+/// Limits that remove messages, also from a stream that refuses new ones when it is full.
+const REMOVING: [&str; 2] = ["max_age", "max_msgs_per_subject"];
+
+/// Settings of a consumer without which messages would be skipped, or acknowledged by nobody.
+const ESSENTIAL_OF_CONSUMER: [&str; 4] =
+    ["filter_subject", "deliver_policy", "ack_policy", "max_deliver"];
+
+/// Returns the settings of `wanted` that `found` has otherwise. A setting that is left out has the
+/// server's default.
 pub(crate) fn differences(found: &Value, wanted: &Value) -> Vec<Difference> {
     let neutral = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
@@ -47,20 +75,28 @@ pub(crate) fn differences(found: &Value, wanted: &Value) -> Vec<Difference> {
         .collect()
 }
 
-/// Of some differences, those with which a service cannot work.
+/// Returns the differences with which a stream cannot be used.
 pub(crate) fn essential(differences: &[Difference]) -> Vec<&Difference> {
-    differences
-        .iter()
-        .filter(|difference| ESSENTIAL.contains(&difference.setting.as_str()))
-        .collect()
+    let of_service = |difference: &&Difference| {
+        let setting = difference.setting.as_str();
+        ESSENTIAL.contains(&setting) || (REMOVING.contains(&setting) && difference.shrinks())
+    };
+    differences.iter().filter(of_service).collect()
 }
 
-/// Why making these changes to a stream that holds `bytes` would lose messages, if it would.
+/// Returns the differences with which a consumer cannot be used.
+pub(crate) fn essential_of_consumer(differences: &[Difference]) -> Vec<&Difference> {
+    let of_service =
+        |difference: &&Difference| ESSENTIAL_OF_CONSUMER.contains(&difference.setting.as_str());
+    differences.iter().filter(of_service).collect()
+}
+
+/// Returns the reason why these changes would lose messages of a stream that holds `bytes`, if they
+/// would.
 pub(crate) fn loss(differences: &[Difference], bytes: u64) -> Option<String> {
     if bytes == 0 {
         return None;
     }
-    let limit = |value: &Value| value.as_i64().filter(|limit| *limit > 0);
     differences.iter().find_map(|difference| {
         let (found, wanted) = (limit(&difference.found), limit(&difference.wanted));
         let shrinks = wanted.is_some_and(|wanted| found.is_none_or(|found| wanted < found));
@@ -92,12 +128,12 @@ mod tests {
     #[test]
     fn no_limit_has_many_names() {
         let found = json!({"max_msgs": -1, "max_age": 0, "allow_direct": false, "subjects": ["a"]});
-        let wanted = json!({"max_msgs": 0, "max_age": 0, "allow_direct": null, "subjects": ["a"], "allow_atomic": false});
+        let wanted = json!({"max_msgs": 0, "max_age": 0, "allow_direct": null, "subjects": ["a"], "allow_msg_ttl": false});
         assert_eq!(differences(&found, &wanted), []);
     }
 
     #[test]
-    fn a_difference_is_told_and_judged() {
+    fn a_difference_is_described_and_judged() {
         let found =
             json!({"max_bytes": 100, "max_age": 0, "retention": "limits", "subjects": ["a"]});
         for (wanted, essential_ones, loses) in [
@@ -113,6 +149,21 @@ mod tests {
             assert_eq!(essential(&differences).len(), essential_ones, "{wanted}");
             assert_eq!(loss(&differences, 50).is_some(), loses, "{wanted}");
             assert_eq!(loss(&differences, 0), None, "an empty stream loses nothing");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_removes_messages_is_essential() {
+        for (found, wanted, expected) in [
+            (json!({"max_age": 9}), json!({"max_age": 0}), 1),
+            (json!({"max_age": 9}), json!({"max_age": 10}), 1),
+            (json!({"max_age": 10}), json!({"max_age": 9}), 0),
+            (json!({"max_age": 0}), json!({"max_age": 9}), 0),
+            (json!({"max_msgs_per_subject": 1}), json!({"max_msgs_per_subject": -1}), 1),
+            (json!({"storage": "memory"}), json!({"storage": "file"}), 1),
+        ] {
+            let differences = differences(&found, &wanted);
+            assert_eq!(essential(&differences).len(), expected, "{found} {wanted}");
         }
     }
 

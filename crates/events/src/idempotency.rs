@@ -1,52 +1,85 @@
-//! What is remembered of an `Idempotency-Key`, so that the same request again gets the same answer.
+//! The record of an `Idempotency-Key`, by which the same request again gets the same answer.
+
+use std::{fmt, marker::PhantomData};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Event, IDEMPOTENCY, Stream, V1};
+use crate::{Event, IDEMPOTENCY_CALLERS, IDEMPOTENCY_VISITORS, Stream, V1};
 
-/// How far the request behind a key has come.
+/// The progress of the request behind a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
-    /// Somebody works on it.
+    /// A replica works on the request.
     InProgress,
-    /// It came to nothing, and may be tried again.
+    /// The request failed, and may be tried again.
     Open,
-    /// It is done.
+    /// The request is done.
     Done,
 }
 
-/// A key was used. Subject `idempotency.<hash of the key>`. It holds nothing of the request but a hash.
+/// Whose keys share a stream. Visitors cannot use up the room of callers with a token.
+pub trait KeyHolder: fmt::Debug + Clone + Send + Sync + 'static {
+    /// The stream of these keys.
+    const STREAM: &'static Stream;
+
+    /// The second token of their subjects.
+    const TOKEN: &'static str;
+}
+
+/// Callers with a token: CI and operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callers;
+
+/// Visitors, who have no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visitors;
+
+impl KeyHolder for Callers {
+    const STREAM: &'static Stream = &IDEMPOTENCY_CALLERS;
+    const TOKEN: &'static str = "caller";
+}
+
+impl KeyHolder for Visitors {
+    const STREAM: &'static Stream = &IDEMPOTENCY_VISITORS;
+    const TOKEN: &'static str = "visitor";
+}
+
+/// The use of a key. Subject `idempotency.<caller or visitor>.<hash of the key>`. It holds nothing
+/// of the request but a hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyUsed {
+pub struct KeyUsed<H> {
     /// The payload's version.
     pub v: V1,
-    /// SHA-256 of the key and of what it belongs to, in hexadecimal digits.
+    /// SHA-256 of the key and its scope, in hexadecimal digits.
     pub key: String,
     /// SHA-256 of the request's body, in hexadecimal digits.
     pub fingerprint: String,
-    /// The id that the request's event has, whoever publishes it.
+    /// The id of the request's event, whichever replica publishes it.
     pub id: Uuid,
-    /// When the request was first received; part of its receipt.
+    /// The time at which the request was first received; part of its receipt.
     pub received_at: DateTime<Utc>,
-    /// How far it has come.
+    /// The progress of the request.
     pub state: KeyState,
-    /// Since when.
+    /// The time since which it is in this state.
     pub at: DateTime<Utc>,
+    /// The holder of the key.
+    #[serde(skip)]
+    pub holder: PhantomData<H>,
 }
 
-impl KeyUsed {
-    /// The subject of a key.
+impl<H: KeyHolder> KeyUsed<H> {
+    /// Returns the subject of a key.
     pub fn subject_of(key: &str) -> String {
-        format!("idempotency.{key}")
+        format!("idempotency.{}.{key}", H::TOKEN)
     }
 }
 
-impl Event for KeyUsed {
-    const TYPE: &'static str = "portfolio.key.used.v1";
-    const STREAM: &'static Stream = &IDEMPOTENCY;
+impl<H: KeyHolder> Event for KeyUsed<H> {
+    const TYPE: &'static str = "portfolio.key.used";
+    const STREAM: &'static Stream = H::STREAM;
 
     fn subject(&self) -> String {
         Self::subject_of(&self.key)

@@ -1,154 +1,209 @@
-//! Streams and consumers as data. `bus` creates them from here; `nats/streams/` holds them as files for the `nats` CLI.
+//! Streams and consumers as data. `bus` creates them from here; `nats/streams/` holds them as files
+//! for the `nats` CLI.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{ContactSubmitted, DeployRequested, TargetName};
+use crate::{CONTACTS_SUBMITTED, DeployRequested, TargetName};
 
-/// When a message leaves a stream.
+/// The rule by which a message leaves a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// Once its consumer has acknowledged it.
+    /// Its consumer has acknowledged it.
     WorkQueue,
-    /// When it is too old, whoever read it.
+    /// It is too old, whether or not anybody has read it.
     Limits,
 }
 
-/// What a full stream does.
+/// The behaviour of a full stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discard {
-    /// It refuses what comes: the publisher hears of it, and nothing that was accepted is lost.
+    /// New messages are refused: the publisher gets an error, and nothing that was accepted is
+    /// lost.
     New,
-    /// It forgets its oldest messages: for history that nobody is owed.
+    /// The oldest messages are removed: for history that nobody relies on.
     Old,
 }
 
 /// A JetStream stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it is for.
+    /// The purpose.
     pub description: &'static str,
-    /// The subjects that it keeps.
+    /// The subjects that the stream keeps.
     pub subjects: &'static [&'static str],
-    /// When a message leaves it.
+    /// When a message leaves the stream.
     pub retention: Retention,
-    /// How long a message is kept at most.
+    /// The longest time that a message is kept.
     pub max_age: Option<Duration>,
-    /// How many messages it keeps of one subject, if not all.
+    /// The number of messages that are kept of one subject, if not all.
     pub max_messages_per_subject: Option<i64>,
-    /// How much it keeps, in bytes.
+    /// The size of the stream, in bytes.
     pub max_bytes: i64,
-    /// What it does when it is full.
+    /// The largest message, headers included, in bytes; the server's own limit if there is none.
+    pub max_message_bytes: Option<i32>,
+    /// What a full stream does.
     pub discard: Discard,
-    /// Whether publishers may commit many messages at once (ADR-50).
-    pub atomic_batches: bool,
+    /// How long the server remembers message ids, which bounds how long a publisher may retry with
+    /// the same id. The server keeps every id in memory for that time.
+    pub duplicate_window: Duration,
+    /// Whether a message may carry an age of its own (ADR-43).
+    pub message_ttl: bool,
 }
 
 const DAY: Duration = Duration::from_hours(24);
 const MIB: i64 = 1024 * 1024;
+const KIB: i32 = 1024;
 
-/// How long a stream remembers message ids. It bounds how long a publisher may retry with the same one.
-const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+/// Longer than the patience of a publisher, 10 s, after which nothing is sent again.
+const RETRIES: Duration = Duration::from_secs(30);
+
+/// Longer than the time after which another replica repeats what a crashed one has begun.
+const TAKE_OVERS: Duration = Duration::from_mins(2);
 
 /// Contacts that are not stored yet.
 pub static CONTACTS: Stream = Stream {
     name: "CONTACTS",
-    description: "Contacts on their way to the store; gone from here once stored",
-    subjects: &[ContactSubmitted::SUBJECT],
+    description: "Contacts on their way to the store; removed once they are stored",
+    subjects: &[CONTACTS_SUBMITTED],
     retention: Retention::Limits,
     max_age: None,
     max_messages_per_subject: None,
     max_bytes: 1024 * MIB,
+    // The largest group of contacts, and its headers.
+    max_message_bytes: Some(640 * KIB),
     discard: Discard::New,
-    atomic_batches: true,
+    duplicate_window: RETRIES,
+    message_ttl: false,
 };
 
-/// What CI said.
+/// Build events, as CI sent them.
 pub static PIPELINE: Stream = Stream {
     name: "PIPELINE",
-    description: "What CI said, kept as an audit log",
+    description: "Build events, kept as an audit log",
     subjects: &["pipeline.build.*"],
     retention: Retention::Limits,
     max_age: Some(DAY.saturating_mul(90)),
     max_messages_per_subject: None,
     max_bytes: 256 * MIB,
+    max_message_bytes: Some(256 * KIB),
     discard: Discard::New,
-    atomic_batches: false,
+    duplicate_window: TAKE_OVERS,
+    message_ttl: false,
 };
 
 /// Requests to the executors.
 pub static DEPLOYS: Stream = Stream {
     name: "DEPLOYS",
-    description: "Requests of the targets, in order; gone from here once they have their verdict",
+    description: "Requests to the executors of targets, in order; removed with their verdict",
     subjects: &["deploy.*"],
     retention: Retention::WorkQueue,
     max_age: None,
     max_messages_per_subject: None,
     max_bytes: 64 * MIB,
+    max_message_bytes: Some(256 * KIB),
     discard: Discard::New,
-    atomic_batches: false,
+    duplicate_window: TAKE_OVERS,
+    message_ttl: false,
 };
 
-/// Every change of every rollout.
+/// Every state change of every rollout.
 pub static ROLLOUTS: Stream = Stream {
     name: "ROLLOUTS",
-    description: "Every change of every rollout: the source of all that is shown of them",
+    description: "Every state change of every rollout; the source of all read models",
     subjects: &["rollout.*.*"],
     retention: Retention::Limits,
     max_age: Some(DAY.saturating_mul(90)),
     max_messages_per_subject: None,
     max_bytes: 512 * MIB,
+    max_message_bytes: Some(512 * KIB),
     discard: Discard::Old,
-    atomic_batches: false,
+    duplicate_window: TAKE_OVERS,
+    message_ttl: false,
 };
 
-/// What could not be handled.
+/// Messages that could not be handled. Dead contacts have no age; other dead letters carry one.
 pub static DEAD_LETTERS: Stream = Stream {
     name: "DEAD_LETTERS",
-    description: "Messages that could not be handled: their bytes, their headers, and the reason",
+    description: "Messages that could not be handled: original bytes and headers, and the reason",
     subjects: &["dead.*"],
     retention: Retention::Limits,
-    max_age: Some(DAY.saturating_mul(30)),
+    max_age: None,
     max_messages_per_subject: None,
     max_bytes: 256 * MIB,
+    max_message_bytes: None,
     discard: Discard::New,
-    atomic_batches: false,
+    duplicate_window: TAKE_OVERS,
+    message_ttl: true,
 };
 
-/// What is remembered of `Idempotency-Key`s.
-pub static IDEMPOTENCY: Stream = Stream {
-    name: "IDEMPOTENCY",
-    description: "The Idempotency-Keys of the last day: what was answered to them, without the requests themselves",
-    subjects: &["idempotency.*"],
+/// The `Idempotency-Key`s of callers with a token.
+pub static IDEMPOTENCY_CALLERS: Stream = Stream {
+    name: "IDEMPOTENCY_CALLERS",
+    description: "Idempotency-Keys of callers with a token, for a day: what was answered, without the requests",
+    subjects: &["idempotency.caller.*"],
     retention: Retention::Limits,
     max_age: Some(DAY),
     max_messages_per_subject: Some(1),
     max_bytes: 128 * MIB,
+    max_message_bytes: Some(8 * KIB),
     discard: Discard::New,
-    atomic_batches: false,
+    duplicate_window: RETRIES,
+    message_ttl: false,
 };
 
-/// What is decided about each target, and how it stands. No age ends a freeze that a person has to end.
+/// The `Idempotency-Key`s of visitors. A full stream forgets the oldest, so that visitors cannot lock each other out.
+pub static IDEMPOTENCY_VISITORS: Stream = Stream {
+    name: "IDEMPOTENCY_VISITORS",
+    description: "Idempotency-Keys of visitors, for an hour: what was answered, without the requests",
+    subjects: &["idempotency.visitor.*"],
+    retention: Retention::Limits,
+    max_age: Some(Duration::from_hours(1)),
+    max_messages_per_subject: Some(1),
+    max_bytes: 64 * MIB,
+    max_message_bytes: Some(8 * KIB),
+    discard: Discard::Old,
+    duplicate_window: RETRIES,
+    message_ttl: false,
+};
+
+/// Decisions about each target, and its state. No age ends a freeze that a person has to end.
 pub static TARGETS: Stream = Stream {
     name: "TARGETS",
-    description: "What people decided about each target, and how the deployer sees it; the last word of each counts",
+    description: "Decisions of people about each target, and its state; the last word of each counts",
     subjects: &["target.*.freeze", "target.*.state"],
     retention: Retention::Limits,
     max_age: None,
     max_messages_per_subject: Some(100),
     max_bytes: 128 * MIB,
+    max_message_bytes: Some(256 * KIB),
     discard: Discard::New,
-    atomic_batches: false,
+    duplicate_window: TAKE_OVERS,
+    message_ttl: false,
 };
 
-/// All of them.
-pub static ALL_STREAMS: [&Stream; 7] =
-    [&CONTACTS, &PIPELINE, &DEPLOYS, &ROLLOUTS, &TARGETS, &DEAD_LETTERS, &IDEMPOTENCY];
+/// All streams.
+pub static ALL_STREAMS: [&Stream; 8] = [
+    &CONTACTS,
+    &PIPELINE,
+    &DEPLOYS,
+    &ROLLOUTS,
+    &TARGETS,
+    &DEAD_LETTERS,
+    &IDEMPOTENCY_CALLERS,
+    &IDEMPOTENCY_VISITORS,
+];
 
-/// Where the dead letters of a stream go.
+/// The stream of all keys before callers and visitors had streams of their own.
+pub const FORMER_IDEMPOTENCY: &str = "IDEMPOTENCY";
+
+/// The age of a dead letter that holds no contact.
+pub const DEAD_LETTER_AGE: Duration = DAY.saturating_mul(90);
+
+/// Returns the subject of a stream's dead letters.
 pub fn dead_letter_subject(stream: &Stream) -> String {
     format!("dead.{}", stream.name)
 }
@@ -169,16 +224,16 @@ impl Stream {
             "max_msgs_per_subject": self.max_messages_per_subject.unwrap_or(-1),
             "max_bytes": self.max_bytes,
             "max_age": self.max_age.map_or(0, nanos),
-            "max_msg_size": -1,
+            "max_msg_size": self.max_message_bytes.unwrap_or(-1),
             "storage": "file",
             "discard": match self.discard {
                 Discard::New => "new",
                 Discard::Old => "old",
             },
             "num_replicas": replicas,
-            "duplicate_window": nanos(DUPLICATE_WINDOW),
+            "duplicate_window": nanos(self.duplicate_window),
             "allow_direct": false,
-            "allow_atomic": self.atomic_batches,
+            "allow_msg_ttl": self.message_ttl,
         })
     }
 }
@@ -186,28 +241,34 @@ impl Stream {
 /// A durable JetStream consumer, with explicit acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consumer {
-    /// Its durable name.
+    /// The durable name.
     pub name: String,
-    /// The stream that it reads.
+    /// The stream that the consumer reads.
     pub stream: &'static Stream,
-    /// What it is for.
+    /// The purpose.
     pub description: &'static str,
-    /// The subject that it reads.
+    /// The subject that the consumer reads.
     pub filter: String,
-    /// How long a message may be in process without a sign of life. After a crash, another replica waits as long.
+    /// How long a message may be in process without a sign of life. After a crash, another replica
+    /// waits as long.
     pub ack_wait: Duration,
-    /// How many messages may be in process at once, over all replicas.
+    /// The largest number of messages in process at once, over all replicas.
     pub max_ack_pending: i64,
-    /// How many messages a handler gets at once at most.
+    /// The largest number of messages that a handler gets at once.
     pub batch: usize,
-    /// How many batches one process handles at the same time. More than one gives up the order.
+    /// The largest size of the messages that a handler gets at once, in bytes. It bounds the memory
+    /// of a process, since messages differ in size.
+    pub batch_bytes: usize,
+    /// The number of batches that one process handles at the same time. More than one gives up the
+    /// order.
     pub batches_in_process: usize,
-    /// Whether the consumer removes from the stream what it has settled, many at once. A work queue removes each message by
-    /// itself, and syncs the disk for it.
+    /// Whether settled messages are removed from the stream by the process, many at once. A work
+    /// queue removes each message by itself, and syncs the disk for it.
     pub removes_settled: bool,
-    /// After how many deliveries a message that keeps failing is a dead letter. The server's own `MaxDeliver` stays
-    /// unlimited: it would leave the message behind without a word.
-    pub max_deliveries: u64,
+    /// The number of failures after which a message becomes a dead letter. Restarts, expired leases
+    /// and shutdowns are no failures. The server's own `MaxDeliver` stays unlimited: it would leave
+    /// the message behind without a trace.
+    pub max_failures: u32,
 }
 
 impl Consumer {
@@ -227,23 +288,27 @@ impl Consumer {
     }
 }
 
-/// The worker's: as many contacts as come, in batches.
+/// More than the largest message, of 1 MiB by default, so that a batch has at least one.
+const BATCH_BYTES: usize = 1_100_000;
+
+/// The worker's consumer: groups of contacts, in batches.
 pub fn contact_worker_consumer() -> Consumer {
     Consumer {
         name: "contact-worker".to_owned(),
         stream: &CONTACTS,
         description: "Stores contacts in MongoDB",
-        filter: ContactSubmitted::SUBJECT.to_owned(),
+        filter: CONTACTS_SUBMITTED.to_owned(),
         ack_wait: Duration::from_secs(15),
         max_ack_pending: 5_000,
-        batch: 500,
+        batch: 1_000,
+        batch_bytes: BATCH_BYTES,
         batches_in_process: 3,
         removes_settled: true,
-        max_deliveries: 10,
+        max_failures: 10,
     }
 }
 
-/// The planner's: one build after the other, in the order in which CI said them.
+/// The planner's consumer: one build after the other, in the order in which CI sent them.
 pub fn planner_consumer() -> Consumer {
     Consumer {
         name: "planner".to_owned(),
@@ -253,13 +318,14 @@ pub fn planner_consumer() -> Consumer {
         ack_wait: Duration::from_secs(6),
         max_ack_pending: 1,
         batch: 1,
+        batch_bytes: BATCH_BYTES,
         batches_in_process: 1,
         removes_settled: false,
-        max_deliveries: 10,
+        max_failures: 10,
     }
 }
 
-/// An executor's: one request of its target at a time, over all replicas.
+/// An executor's consumer: one request of its target at a time, over all replicas.
 pub fn executor_consumer(target: &TargetName) -> Consumer {
     Consumer {
         name: format!("executor-{target}"),
@@ -269,9 +335,10 @@ pub fn executor_consumer(target: &TargetName) -> Consumer {
         ack_wait: Duration::from_secs(6),
         max_ack_pending: 1,
         batch: 1,
+        batch_bytes: BATCH_BYTES,
         batches_in_process: 1,
         removes_settled: false,
-        max_deliveries: 10,
+        max_failures: 10,
     }
 }
 

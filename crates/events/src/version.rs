@@ -1,24 +1,44 @@
-//! The payload's version, as a type: what is not version 1 is not decoded as if it were.
+//! The payload's version, as a type: a payload of another version is not decoded.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// Version 1 of a payload. It is written as the number `1`, and nothing else is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct V1;
+macro_rules! version {
+    ($(#[$doc:meta])* $name:ident, $number:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name;
 
-impl Serialize for V1 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u8(1)
-    }
-}
-
-impl<'de> Deserialize<'de> for V1 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u64::deserialize(deserializer)? {
-            1 => Ok(Self),
-            other => Err(D::Error::custom(format_args!(
-                "payload version {other} is not known, only 1 is"
-            ))),
+        impl $name {
+            /// The version as a number.
+            pub const NUMBER: u64 = $number;
         }
-    }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_u64(Self::NUMBER)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match u64::deserialize(deserializer)? {
+                    Self::NUMBER => Ok(Self),
+                    other => Err(D::Error::custom(format_args!(
+                        "payload version {other} is unknown"
+                    ))),
+                }
+            }
+        }
+    };
 }
+
+version!(
+    /// Version 1 of a payload, written as the number `1`. No other number is read.
+    V1,
+    1
+);
+version!(
+    /// Version 2 of a payload, written as the number `2`. No other number is read.
+    V2,
+    2
+);

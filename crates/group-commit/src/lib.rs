@@ -1,64 +1,122 @@
 //! Group commit: many callers share one durable write.
 //!
-//! A durable write costs about the same for one message as for hundreds, because an fsync does. So what arrives while a
-//! commit is on its way forms the next one. There is no timer: a lone message is committed at once, and the busier it gets,
-//! the larger the groups become by themselves.
+//! A durable write costs about the same for one message as for hundreds, because an fsync does. So
+//! the messages that arrive while a commit is on its way form the next one. There is no timer: a
+//! lone message is committed at once, and the busier it gets, the larger the groups become.
 //!
-//! The log behind it is anything that implements [`Log`]; databases know the technique from their write-ahead logs.
+//! The log behind it is anything that implements [`Log`]; databases know the technique from their
+//! write-ahead logs.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 
-/// Something that stores messages durably, many in one step.
+/// A log that stores messages durably, many in one step.
 pub trait Log: Send + Sync + 'static {
-    /// What is stored.
+    /// The message that is stored.
     type Message: Send + 'static;
-    /// What became of one message.
-    type Outcome: Send + 'static;
+    /// The outcome of a commit, which all messages of a group share.
+    type Outcome: Clone + Send + 'static;
 
-    /// How much a message counts against [`Limits::group_bytes`].
+    /// Returns the size of a message, which counts against [`Limits::group_bytes`].
     fn size(message: &Self::Message) -> usize;
 
-    /// Stores a group of at least one message. One outcome a message, in order.
-    fn commit(&self, group: Vec<Self::Message>) -> impl Future<Output = Vec<Self::Outcome>> + Send;
+    /// Waits until a commit has a prospect. A message whose caller gives up meanwhile is never
+    /// committed.
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// Stores a group of at least one message. Nothing may be stored after `deadline`, at which the
+    /// last caller gives up.
+    fn commit(
+        &self,
+        group: Vec<Self::Message>,
+        deadline: Instant,
+    ) -> impl Future<Output = Self::Outcome> + Send;
 }
 
 /// How often the other tasks run without adding a message before a group is closed.
 const QUIET_ROUNDS: usize = 3;
 
-/// What bounds the groups, and how much may wait.
+/// How often the messages that were given up are dropped while the log is not ready.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// The bounds of the groups, and of the messages in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many messages a group has at most.
+    /// The largest number of messages in a group.
     pub group_messages: usize,
-    /// How large a group is at most, in bytes, unless a single message is larger.
+    /// The largest group, in bytes, unless a single message is larger.
     pub group_bytes: usize,
-    /// How many commits may be on their way at once.
+    /// The number of commits that may be on their way at once.
     pub commits_in_flight: usize,
-    /// How many messages may be in progress: taken, and without an outcome yet. It bounds how long one has to wait.
+    /// The number of messages that may be in progress: taken, and without an outcome yet. It bounds
+    /// how long a caller waits.
     pub in_progress: usize,
 }
 
-/// A message was not taken; nothing was stored.
+/// A message has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotTaken {
-    /// As many messages are in progress as may be.
+pub enum NoOutcome {
+    /// As many messages are in progress as may be. The message was not stored.
     #[error("too many messages are in progress")]
     Full,
-    /// The committer has ended.
-    #[error("the committer has ended")]
-    Ended,
+    /// The time was up before a commit began. The message was not stored, and never will be.
+    #[error("the log was not ready in time")]
+    NotCommitted,
+    /// The time was up while the commit was on its way, or the commit broke off. The message may
+    /// have been stored.
+    #[error("the log did not answer in time")]
+    Unknown,
 }
+
+/// A message that waits for its group, until the committer takes it or its caller withdraws it.
+type Slot<M> = Arc<Mutex<Option<M>>>;
 
 struct Waiting<L: Log> {
-    message: L::Message,
+    slot: Slot<(L::Message, OwnedSemaphorePermit)>,
     answer: oneshot::Sender<L::Outcome>,
-    /// Kept until the answer is sent.
-    place: OwnedSemaphorePermit,
+    deadline: Instant,
 }
 
-/// Takes messages from many callers. Clones share the groups. Once the last one is dropped, what waits is still committed.
+/// A message that the committer has taken.
+struct Taken<L: Log> {
+    message: L::Message,
+    answer: oneshot::Sender<L::Outcome>,
+    deadline: Instant,
+    /// Kept until the answer is sent.
+    _place: OwnedSemaphorePermit,
+}
+
+impl<L: Log> Waiting<L> {
+    fn is_withdrawn(&self) -> bool {
+        lock(&self.slot).is_none()
+    }
+
+    fn size(&self) -> usize {
+        lock(&self.slot).as_ref().map_or(0, |(message, _)| L::size(message))
+    }
+
+    fn take(self) -> Option<Taken<L>> {
+        let (message, place) = lock(&self.slot).take()?;
+        Some(Taken { message, answer: self.answer, deadline: self.deadline, _place: place })
+    }
+}
+
+fn lock<M>(slot: &Mutex<Option<M>>) -> MutexGuard<'_, Option<M>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes messages from many callers. Clones share the groups. Once the last one is dropped, the
+/// messages that wait are still committed.
 pub struct GroupCommit<L: Log> {
     queue: mpsc::UnboundedSender<Waiting<L>>,
     places: Arc<Semaphore>,
@@ -79,26 +137,36 @@ impl<L: Log> std::fmt::Debug for GroupCommit<L> {
 impl<L: Log> GroupCommit<L> {
     /// Starts a committer on the tokio runtime of the caller.
     pub fn start(log: L, limits: Limits) -> Self {
-        // Bounded by the places.
+        // Bounded by the places; withdrawn messages leave it once a second.
         let (queue, waiting) = mpsc::unbounded_channel();
         tokio::spawn(run(Arc::new(log), limits, waiting));
-        Self {
-            queue,
-            places: Arc::new(Semaphore::new(limits.in_progress.clamp(1, Semaphore::MAX_PERMITS))),
-        }
+        let places = limits.in_progress.clamp(1, Semaphore::MAX_PERMITS);
+        Self { queue, places: Arc::new(Semaphore::new(places)) }
     }
 
-    /// Stores a message and waits for its outcome. A caller that stops waiting changes nothing: the message is stored all
-    /// the same, and so are those beside it.
+    /// Stores a message and waits for the outcome of its group. A caller that is dropped changes
+    /// nothing: the message is stored all the same.
     ///
     /// # Errors
-    /// The message was not taken.
-    pub async fn submit(&self, message: L::Message) -> Result<L::Outcome, NotTaken> {
+    /// There is no outcome within that time.
+    pub async fn submit(
+        &self,
+        message: L::Message,
+        within: Duration,
+    ) -> Result<L::Outcome, NoOutcome> {
+        let deadline = Instant::now() + within;
         let (answer, outcome) = oneshot::channel();
-        let place = self.places.clone().try_acquire_owned().map_err(|_| NotTaken::Full)?;
-        self.queue.send(Waiting { message, answer, place }).map_err(|_| NotTaken::Ended)?;
-        // The other end goes without a word only if the commit panicked.
-        outcome.await.map_err(|_| NotTaken::Ended)
+        let place = self.places.clone().try_acquire_owned().map_err(|_| NoOutcome::Full)?;
+        let slot = Arc::new(Mutex::new(Some((message, place))));
+        let waiting = Waiting { slot: slot.clone(), answer, deadline };
+        self.queue.send(waiting).map_err(|_| NoOutcome::NotCommitted)?;
+        match timeout_at(deadline, outcome).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            // Whoever empties the slot decides: withdrawn here, it is never committed.
+            Err(_) if lock(&slot).take().is_some() => Err(NoOutcome::NotCommitted),
+            // The other end is dropped without an answer only if the commit panicked.
+            Ok(Err(_)) | Err(_) => Err(NoOutcome::Unknown),
+        }
     }
 }
 
@@ -110,26 +178,54 @@ async fn run<L: Log>(
     let in_flight = Arc::new(Semaphore::new(limits.commits_in_flight.max(1)));
     let mut left_over = None;
     loop {
-        // First the turn, then the group: so it holds all that came while the turn was waited for.
+        // First the turn, then the group, so that the group holds all that came meanwhile.
         let Ok(turn) = in_flight.clone().acquire_owned().await else { return };
-        let first = match left_over.take() {
-            Some(first) => first,
-            None => match waiting.recv().await {
-                Some(first) => first,
-                None => return,
-            },
-        };
-        settle(&waiting, limits).await;
+        let Some(first) = next(&mut left_over, &mut waiting).await else { return };
+        let Some(first) = when_ready(&*log, first, &mut waiting).await else { continue };
+        let_the_line_grow(&waiting, limits).await;
         let group;
         (group, left_over) = gather(first, &mut waiting, limits);
-        tokio::spawn(commit(log.clone(), group, turn));
+        if !group.is_empty() {
+            tokio::spawn(commit(log.clone(), group, turn));
+        }
     }
 }
 
-/// Lets those get in line who are about to: as long as the line grows, the other tasks run once more. Without other tasks
-/// this takes microseconds. Without it, those who have just been answered and come again would miss the next group, and the
-/// groups would be half as large as they could be.
-async fn settle<L: Log>(waiting: &mpsc::UnboundedReceiver<Waiting<L>>, limits: Limits) {
+async fn next<L: Log>(
+    left_over: &mut Option<Waiting<L>>,
+    waiting: &mut mpsc::UnboundedReceiver<Waiting<L>>,
+) -> Option<Waiting<L>> {
+    match left_over.take() {
+        Some(first) => Some(first),
+        None => waiting.recv().await,
+    }
+}
+
+/// Waits until the log is ready. Meanwhile, messages that were withdrawn leave the head of the
+/// line. Returns the first that was not, if there is one.
+async fn when_ready<L: Log>(
+    log: &L,
+    mut first: Waiting<L>,
+    waiting: &mut mpsc::UnboundedReceiver<Waiting<L>>,
+) -> Option<Waiting<L>> {
+    let ready = log.ready();
+    tokio::pin!(ready);
+    loop {
+        while first.is_withdrawn() {
+            first = waiting.try_recv().ok()?;
+        }
+        tokio::select! {
+            biased;
+            () = &mut ready => return Some(first),
+            () = tokio::time::sleep(TIDY_EVERY) => {}
+        }
+    }
+}
+
+/// Lets those get in line who are about to: as long as the line grows, the other tasks run once
+/// more. Without other tasks this takes microseconds. Without it, callers that have just been
+/// answered and come again would miss the next group, and the groups would be half as large.
+async fn let_the_line_grow<L: Log>(waiting: &mpsc::UnboundedReceiver<Waiting<L>>, limits: Limits) {
     let (mut known, mut quiet) = (waiting.len(), 0);
     while quiet < QUIET_ROUNDS && known + 1 < limits.group_messages {
         tokio::task::yield_now().await;
@@ -139,33 +235,43 @@ async fn settle<L: Log>(waiting: &mpsc::UnboundedReceiver<Waiting<L>>, limits: L
     }
 }
 
-/// The first message and what else is there already, up to the limits; and the one that did not fit.
+/// Returns the group: the first message and those behind it, up to the limits; and the message
+/// that did not fit.
 fn gather<L: Log>(
     first: Waiting<L>,
     waiting: &mut mpsc::UnboundedReceiver<Waiting<L>>,
     limits: Limits,
-) -> (Vec<Waiting<L>>, Option<Waiting<L>>) {
-    let mut bytes = L::size(&first.message);
-    let mut group = vec![first];
-    while group.len() < limits.group_messages {
-        let Ok(next) = waiting.try_recv() else { break };
-        bytes += L::size(&next.message);
-        if bytes > limits.group_bytes {
-            return (group, Some(next));
+) -> (Vec<Taken<L>>, Option<Waiting<L>>) {
+    let mut bytes = 0;
+    let mut group = Vec::new();
+    let mut next = Some(first);
+    while let Some(message) = next {
+        bytes += message.size();
+        if bytes > limits.group_bytes && !group.is_empty() {
+            return (group, Some(message));
         }
-        group.push(next);
+        group.extend(message.take());
+        if group.len() >= limits.group_messages {
+            break;
+        }
+        next = waiting.try_recv().ok();
     }
     (group, None)
 }
 
-async fn commit<L: Log>(log: Arc<L>, group: Vec<Waiting<L>>, turn: OwnedSemaphorePermit) {
-    let (messages, answers): (Vec<_>, Vec<_>) =
-        group.into_iter().map(|waiting| (waiting.message, (waiting.answer, waiting.place))).unzip();
-    let outcomes = log.commit(messages).await;
+async fn commit<L: Log>(log: Arc<L>, group: Vec<Taken<L>>, turn: OwnedSemaphorePermit) {
+    let latest = group.iter().map(|taken| taken.deadline).max().unwrap_or_else(Instant::now);
+    let mut messages = Vec::with_capacity(group.len());
+    let mut answers = Vec::with_capacity(group.len());
+    for Taken { message, answer, _place: place, .. } in group {
+        messages.push(message);
+        answers.push((answer, place));
+    }
+    let outcome = log.commit(messages, latest).await;
     drop(turn);
-    for ((answer, place), outcome) in answers.into_iter().zip(outcomes) {
+    for (answer, place) in answers {
         drop(place);
         // A caller that no longer waits does not need to know.
-        let _ = answer.send(outcome);
+        let _ = answer.send(outcome.clone());
     }
 }

@@ -19,8 +19,17 @@ pub fn extract<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &found)
 }
 
-/// Writes the trace context of a span into headers.
-pub fn inject(span: &Span, set: impl FnMut(&str, String)) {
+/// The longest `tracestate` that is passed on, in bytes, as the standard allows.
+const MAX_TRACESTATE: usize = 512;
+
+/// Writes the trace context of a span into headers. An empty `tracestate` says nothing, and a long
+/// one may be dropped: both are left out.
+pub fn inject(span: &Span, mut set: impl FnMut(&str, String)) {
+    let set = |name: &str, value: String| {
+        if !value.is_empty() && value.len() <= MAX_TRACESTATE {
+            set(name, value);
+        }
+    };
     TraceContextPropagator::new().inject_context(&span.context(), &mut Set(set));
 }
 
@@ -62,10 +71,19 @@ pub fn is_unrecorded(span: &Span) -> bool {
     span.span_context().is_valid() && !span.is_recording()
 }
 
-/// The span's context as a `traceresponse` header (W3C Trace Context, level 2), which has the form of a `traceparent`.
+/// Returns the span's context as a `traceparent` header, if it belongs to a trace.
+pub fn traceparent(span: &Span) -> Option<String> {
+    let context = span_context(span);
+    context.is_valid().then(|| written(&context))
+}
+
+/// Returns the span's context as a `traceresponse` header (W3C Trace Context, level 2), which has
+/// the form of a `traceparent`.
 pub fn traceresponse(span: &Span) -> String {
-    let context = span.context();
-    let context = context.span().span_context().clone();
+    written(&span_context(span))
+}
+
+fn written(context: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags())
 }
 

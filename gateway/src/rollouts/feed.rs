@@ -138,8 +138,7 @@ impl Subscription {
     /// Reads a page of what is not kept any more.
     async fn read(&mut self) -> Result<(), Unknown> {
         let forgotten = self.feed.kept().forgotten;
-        let page =
-            self.feed.bus.read_after::<RolloutChanged>(self.place, PAGE).await.map_err(Unknown)?;
+        let page = self.feed.bus.read_after::<RolloutChanged>(self.place, PAGE).await?;
         let json = |change: &RolloutChanged| {
             serde_json::to_string(&ChangeView::of(change)).unwrap_or_default().into()
         };

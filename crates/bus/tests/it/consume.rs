@@ -7,10 +7,18 @@ use std::{
 };
 
 use anyhow::anyhow;
-use async_nats::{HeaderValue, jetstream::message::StreamMessage};
-use bus::ConsumerMetrics;
-use bus::{Delivery, Failure, Handler};
-use events::{CONTACTS, Consumer, ContactSubmitted, contact_worker_consumer, dead_letter_subject};
+use async_nats::{
+    HeaderValue,
+    jetstream::{
+        consumer::{DeliverPolicy, pull},
+        message::StreamMessage,
+    },
+};
+use bus::{ConsumerMetrics, Delivery, Failure, Handled, Handler, Refused};
+use events::{
+    CONTACTS, CONTACTS_SUBMITTED, Consumer, ContactGroup, contact_worker_consumer,
+    dead_letter_subject,
+};
 use futures::StreamExt;
 use prometheus::Registry;
 use service::shutdown::Shutdown;
@@ -18,8 +26,8 @@ use testbed::eventually;
 use tokio::task::JoinHandle;
 
 use crate::{
-    lossy::{LOST_SUBJECT, Lossy},
-    world::{World, connect, contact},
+    lossy::{LOST_SUBJECT, Loss, Lossy},
+    world::{World, connect, group},
 };
 
 /// Does with each contact what its message says.
@@ -29,12 +37,12 @@ struct Obedient {
 }
 
 impl Handler for Obedient {
-    type Event = ContactSubmitted;
+    type Event = ContactGroup;
 
-    async fn handle(&self, batch: Vec<Delivery<ContactSubmitted>>) -> Vec<Result<(), Failure>> {
+    async fn handle(&self, batch: Vec<Delivery<ContactGroup>>) -> Vec<Result<Handled, Failure>> {
         let mut results = Vec::new();
         for delivery in batch {
-            let what = delivery.event.message.clone();
+            let what = delivery.event.contacts[0].message.clone();
             self.deliveries.lock().unwrap().insert(what.clone(), delivery.deliveries);
             results.push(match what.as_str() {
                 "never" => Err(Failure::Permanent(anyhow!("it never works"))),
@@ -44,9 +52,14 @@ impl Handler for Obedient {
                 }
                 "slow" => {
                     tokio::time::sleep(Duration::from_secs(3)).await;
-                    Ok(())
+                    Ok(Handled::Whole)
                 }
-                _ => Ok(()),
+                "in part" => Ok(Handled::Except(vec![Refused {
+                    index: 4,
+                    payload: "the part".into(),
+                    reason: "this part never works".to_owned(),
+                }])),
+                _ => Ok(Handled::Whole),
             });
         }
         results
@@ -78,6 +91,7 @@ impl Consuming {
             async move {
                 tokio::join!(
                     bus.watch_backlog(std::slice::from_ref(&consumer), &metrics, &shutdown),
+                    bus.remove_settled_regularly(&consumer, &shutdown),
                     bus.consume(
                         consumer.clone(),
                         handler,
@@ -93,8 +107,7 @@ impl Consuming {
     }
 
     async fn publish(&self, what: &str) {
-        let event = ContactSubmitted { message: what.to_owned(), ..contact() };
-        self.world.bus.publish(&event, Duration::from_secs(5)).await.unwrap();
+        self.world.bus.publish(&group(what), Duration::from_secs(5)).await.unwrap();
     }
 
     async fn left(&self) -> u64 {
@@ -152,7 +165,7 @@ async fn a_poison_message_is_put_aside_while_the_others_flow() {
     headers.insert("Nats-Msg-Id", "poison");
     headers.insert("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let ack = jetstream
-        .publish_with_headers(ContactSubmitted::SUBJECT, headers, "{\"v\":1}".into())
+        .publish_with_headers(CONTACTS_SUBMITTED, headers, "{\"v\":1}".into())
         .await
         .unwrap();
     ack.await.unwrap();
@@ -169,7 +182,7 @@ async fn a_poison_message_is_put_aside_while_the_others_flow() {
     assert_eq!(letter.payload, "{\"v\":1}");
     assert_eq!(
         header(letter, "Dead-Letter-Reason"),
-        "not a portfolio.contact.submitted.v1: missing field `id` at line 1 column 7"
+        "not a portfolio.contact.submitted: missing field `id`"
     );
     assert_eq!(header(letter, "Dead-Letter-Stream"), "CONTACTS");
     assert_eq!(header(letter, "Dead-Letter-Sequence"), "1");
@@ -188,7 +201,7 @@ async fn a_poison_message_is_put_aside_while_the_others_flow() {
 #[tokio::test]
 async fn failures_are_settled_by_their_class() {
     let consuming =
-        Consuming::start(Consumer { max_deliveries: 3, ..contact_worker_consumer() }).await;
+        Consuming::start(Consumer { max_failures: 3, ..contact_worker_consumer() }).await;
     for what in ["never", "not now", "second time", "good"] {
         consuming.publish(what).await;
     }
@@ -202,7 +215,7 @@ async fn failures_are_settled_by_their_class() {
         .map(|letter| header(letter, "Dead-Letter-Reason").to_owned())
         .collect();
     reasons.sort();
-    assert_eq!(reasons, ["gave up after 3 deliveries: it does not work now", "it never works"]);
+    assert_eq!(reasons, ["gave up after 3 failures: it does not work now", "it never works"]);
 }
 
 #[tokio::test]
@@ -226,8 +239,7 @@ async fn a_restart_of_the_server_is_borne() {
         consuming.publish("before").await;
         consuming.world.nats.server.kill();
         consuming.world.nats.start_again().await.unwrap();
-        let event = ContactSubmitted { message: "after".to_owned(), ..contact() };
-        consuming.world.bus.publish(&event, Duration::from_secs(20)).await.unwrap();
+        consuming.world.bus.publish(&group("after"), Duration::from_secs(20)).await.unwrap();
         let (_, deliveries) = consuming.done().await;
         assert!(deliveries.contains_key("before") && deliveries.contains_key("after"));
     }
@@ -238,7 +250,7 @@ async fn a_pull_request_that_gets_lost_is_made_again() {
     for consumer in [contact_worker_consumer(), one_at_a_time()] {
         let mut world = World::start().await;
         world.bus.provision_consumers(std::slice::from_ref(&consumer)).await.unwrap();
-        let lossy = Lossy::start(&world.nats.url()).await.unwrap();
+        let lossy = Lossy::start(&world.nats.url(), Loss::PullRequest).await.unwrap();
         let mut lost = world.jetstream().await.client().subscribe(LOST_SUBJECT).await.unwrap();
         world.bus = connect(&lossy.url, &world.readiness).await;
         let consuming = Consuming::start_on(world, consumer);
@@ -260,7 +272,7 @@ async fn what_was_asked_for_and_is_not_waited_for_goes_back() {
     })
     .await;
     let (world, _) = consuming.done().await;
-    world.bus.publish(&contact(), Duration::from_secs(5)).await.unwrap();
+    world.bus.publish(&group("Hello"), Duration::from_secs(5)).await.unwrap();
     eventually("its delivery to who does not wait any more", || async {
         let stream = world.jetstream().await.get_stream("CONTACTS").await.ok()?;
         (stream.consumer_info(&consumer.name).await.ok()?.delivered.consumer_sequence >= 1)
@@ -349,4 +361,93 @@ async fn nothing_is_removed_while_nothing_is_settled() {
     consuming.task.await.unwrap();
     let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
     assert_eq!(stream.cached_info().state.messages, 2);
+}
+
+#[tokio::test]
+async fn a_part_that_is_refused_becomes_a_dead_letter_and_the_message_is_settled() {
+    let consuming = Consuming::start(contact_worker_consumer()).await;
+    consuming.publish("in part").await;
+    let (world, deliveries) = consuming.done().await;
+    assert_eq!(deliveries["in part"], 1);
+    let letters = dead_letters(&world).await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].payload, "the part");
+    assert_eq!(header(&letters[0], "Dead-Letter-Part"), "4");
+    assert_eq!(header(&letters[0], "Dead-Letter-Reason"), "this part never works");
+    assert_eq!(header(&letters[0], "Nats-TTL"), "", "a dead contact has no age");
+}
+
+#[tokio::test]
+async fn a_payload_of_an_unknown_version_waits_while_the_others_flow() {
+    let consuming = Consuming::start(contact_worker_consumer()).await;
+    let jetstream = consuming.world.jetstream().await;
+    let newer = "{\"v\":3,\"contacts\":[]}";
+    jetstream.publish(CONTACTS_SUBMITTED, newer.into()).await.unwrap().await.unwrap();
+    consuming.publish("good").await;
+    eventually("the other one to be handled, and the new one to come again", || async {
+        let stream = jetstream.get_stream("CONTACTS").await.ok()?;
+        let info = stream.consumer_info("contact-worker").await.ok()?;
+        let handled = consuming.handler.deliveries.lock().unwrap().contains_key("good");
+        (handled && info.num_redelivered > 0).then_some(())
+    })
+    .await;
+    assert_eq!(consuming.left().await, 2, "nothing is settled from the first message on");
+    assert!(dead_letters(&consuming.world).await.is_empty());
+    consuming.shutdown.begin();
+    consuming.task.await.unwrap();
+}
+
+/// Ten contacts wait, and an operator has made the consumer by hand.
+async fn with_a_consumer_made_by_hand(change: impl FnOnce(&mut pull::Config)) {
+    let world = World::start().await;
+    let consumer = contact_worker_consumer();
+    for _ in 0..10 {
+        world.bus.publish(&group("waiting"), Duration::from_secs(5)).await.unwrap();
+    }
+    let mut config: pull::Config = serde_json::from_value(consumer.to_json()).unwrap();
+    change(&mut config);
+    let stream = world.jetstream().await.get_stream("CONTACTS").await.unwrap();
+    stream.create_consumer(config).await.unwrap();
+    let consuming = Consuming::start_on(world, consumer);
+    let detail = || consuming.world.readiness.report().dependencies["consumer"].detail.clone();
+    eventually("the setting that differs", || {
+        std::future::ready(detail().contains("is misconfigured").then_some(()))
+    })
+    .await;
+    // A last look at the end of the process, too.
+    consuming.shutdown.begin();
+    consuming.task.await.unwrap();
+    let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
+    assert_eq!(stream.cached_info().state.messages, 10, "nothing is removed");
+    assert!(consuming.handler.deliveries.lock().unwrap().is_empty(), "nothing is taken");
+}
+
+#[tokio::test]
+async fn a_consumer_that_skips_what_waits_is_not_believed() {
+    with_a_consumer_made_by_hand(|config| config.deliver_policy = DeliverPolicy::New).await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_gives_up_by_itself_is_not_believed() {
+    with_a_consumer_made_by_hand(|config| config.max_deliver = 1).await;
+}
+
+#[tokio::test]
+async fn messages_are_not_removed_from_a_stream_that_loses_some_by_itself() {
+    let consuming = Consuming::start(contact_worker_consumer()).await;
+    let jetstream = consuming.world.jetstream().await;
+    let mut config = jetstream.get_stream("CONTACTS").await.unwrap().cached_info().config.clone();
+    config.max_messages_per_subject = 1_000;
+    jetstream.update_stream(config).await.unwrap();
+    consuming.publish("good").await;
+    eventually("the contact to be handled", || {
+        std::future::ready(
+            consuming.handler.deliveries.lock().unwrap().contains_key("good").then_some(()),
+        )
+    })
+    .await;
+    consuming.shutdown.begin();
+    consuming.task.await.unwrap();
+    let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
+    assert_eq!(stream.cached_info().state.messages, 1);
 }

@@ -1,4 +1,4 @@
-//! A connection that loses the first pull request, as a cluster does whose node dies with it.
+//! A connection that loses something once, as a cluster does whose server dies with it.
 
 use std::{
     net::Ipv4Addr,
@@ -10,35 +10,52 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::AbortHandle,
 };
 
+/// The thing that is lost, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// A pull request.
+    PullRequest,
+    /// The acknowledgement of a message, and the connection with it.
+    Acknowledgement,
+}
+
 const REQUEST: &[u8] = b"MSG.NEXT";
 
-/// The requests that are lost have this instead. Somebody has to hear them, or the server tells that nobody did.
+/// A request that is lost has this subject instead. Somebody has to listen, or the server reports
+/// that nobody does.
 const LOST: &[u8; REQUEST.len()] = b"MSG.LOST";
 
 pub(crate) const LOST_SUBJECT: &str = "$JS.API.CONSUMER.MSG.LOST.>";
 
+/// A part of the acknowledgement of a message.
+const ACKNOWLEDGEMENT: &[u8] = b"\"seq\":";
+
 pub(crate) struct Lossy {
     pub(crate) url: String,
+    pub(crate) lost: Arc<AtomicBool>,
     accepting: AbortHandle,
 }
 
 impl Lossy {
-    pub(crate) async fn start(server: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(server: &str, loss: Loss) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("nats://{}", listener.local_addr()?);
         let server = server.strip_prefix("nats://").context("a URL of NATS")?.to_owned();
         let lost = Arc::new(AtomicBool::default());
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(relay(client, server.clone(), lost.clone()));
+        let accepting = tokio::spawn({
+            let lost = lost.clone();
+            async move {
+                while let Ok((client, _)) = listener.accept().await {
+                    tokio::spawn(relay(client, server.clone(), loss, lost.clone()));
+                }
             }
         });
-        Ok(Self { url, accepting: accepting.abort_handle() })
+        Ok(Self { url, lost, accepting: accepting.abort_handle() })
     }
 }
 
@@ -48,23 +65,47 @@ impl Drop for Lossy {
     }
 }
 
-async fn relay(client: TcpStream, server: String, lost: Arc<AtomicBool>) -> std::io::Result<()> {
-    let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
-    let (mut from_client, mut to_client) = client.into_split();
-    tokio::spawn(async move { copy(&mut from_server, &mut to_client).await });
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let length = from_client.read(&mut buffer).await?;
-        if length == 0 {
-            return Ok(());
-        }
-        let chunk = &mut buffer[..length];
+/// Relays both directions until one of them ends.
+async fn relay(
+    client: TcpStream,
+    server: String,
+    loss: Loss,
+    lost: Arc<AtomicBool>,
+) -> std::io::Result<()> {
+    let (from_server, to_server) = TcpStream::connect(server).await?.into_split();
+    let (from_client, to_client) = client.into_split();
+    let up = copy(from_client, to_server, |chunk| {
         let found = chunk.windows(REQUEST.len()).position(|window| window == REQUEST);
         if let Some(at) = found
+            && loss == Loss::PullRequest
             && !lost.swap(true, SeqCst)
         {
             chunk[at..at + LOST.len()].copy_from_slice(LOST);
         }
-        to_server.write_all(chunk).await?;
+        true
+    });
+    let down = copy(from_server, to_client, |chunk| {
+        let found = chunk.windows(ACKNOWLEDGEMENT.len()).any(|window| window == ACKNOWLEDGEMENT);
+        !(found && loss == Loss::Acknowledgement && !lost.swap(true, SeqCst))
+    });
+    tokio::select! {
+        result = up => result,
+        result = down => result,
+    }
+}
+
+/// Copies chunks for as long as `pass` lets them through.
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut pass: impl FnMut(&mut [u8]) -> bool,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 || !pass(&mut buffer[..length]) {
+            return Ok(());
+        }
+        to.write_all(&buffer[..length]).await?;
     }
 }

@@ -1,10 +1,11 @@
-//! The bus on a real nats-server: what is stored once, what comes again, and what becomes a dead letter.
+//! The bus on a real nats-server: publishing, consuming, following, and dead letters.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod batch;
 mod connect;
 mod consume;
+mod follow;
+mod group;
 mod lossy;
 mod publish;
 mod world;

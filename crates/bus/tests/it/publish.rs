@@ -3,22 +3,25 @@
 use std::time::{Duration, Instant};
 
 use bus::PublishError;
-use events::{ContactSubmitted, Event, RolloutChanged, RolloutState};
+use events::{CONTACTS_SUBMITTED, ContactGroup, Event, RolloutChanged, RolloutState};
 
-use crate::world::{World, change, connect, contact};
+use crate::{
+    lossy::{Loss, Lossy},
+    world::{World, change, connect, group},
+};
 
 const WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test]
 async fn the_same_event_is_stored_once() {
     let world = World::start().await;
-    let event = contact();
+    let event = group("Hello");
     let first = world.bus.publish(&event, WITHIN).await.unwrap();
     let second = world.bus.publish(&event, WITHIN).await.unwrap();
     assert_eq!((first.sequence, first.duplicate), (1, false));
     assert_eq!((second.sequence, second.duplicate), (1, true));
     let (sequence, found) =
-        world.bus.read_last::<ContactSubmitted>(ContactSubmitted::SUBJECT).await.unwrap().unwrap();
+        world.bus.read_last::<ContactGroup>(CONTACTS_SUBMITTED).await.unwrap().unwrap();
     assert_eq!((sequence, found), (1, event));
 }
 
@@ -51,7 +54,7 @@ async fn a_restart_of_the_server_is_borne_within_the_time_that_is_given() {
     let mut world = World::start().await;
     world.nats.server.kill();
     let bus = world.bus.clone();
-    let event = contact();
+    let event = group("Hello");
     let publishing =
         tokio::spawn(async move { bus.publish(&event, Duration::from_secs(20)).await });
     world.nats.start_again().await.unwrap();
@@ -63,8 +66,10 @@ async fn without_a_server_the_time_is_kept() {
     let mut world = World::start().await;
     world.nats.server.kill();
     let started = Instant::now();
-    let result = world.bus.publish(&contact(), Duration::from_millis(300)).await;
-    assert!(matches!(result, Err(PublishError::Unavailable)), "{result:?}");
+    let result = world.bus.publish(&group("Hello"), Duration::from_millis(300)).await;
+    // Unknown if the client has not seen yet that its connection is gone.
+    let failed = matches!(result, Err(PublishError::NotSent | PublishError::Unknown));
+    assert!(failed, "{result:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
@@ -72,8 +77,37 @@ async fn without_a_server_the_time_is_kept() {
 async fn a_server_that_is_frozen_is_not_believed() {
     let world = World::start().await;
     world.nats.server.signal(rustix::process::Signal::STOP).unwrap();
-    let result = world.bus.publish(&contact(), Duration::from_secs(1)).await;
-    assert!(matches!(result, Err(PublishError::Unavailable)), "{result:?}");
+    let result = world.bus.publish(&group("Hello"), Duration::from_secs(1)).await;
+    assert!(matches!(result, Err(PublishError::Unknown)), "{result:?}");
     world.nats.server.signal(rustix::process::Signal::CONT).unwrap();
-    world.bus.publish(&contact(), Duration::from_secs(20)).await.unwrap();
+    world.bus.publish(&group("Hello"), Duration::from_secs(20)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_acknowledgement_that_was_lost_is_not_taken_for_another_writer() {
+    let mut world = World::start().await;
+    let lossy = Lossy::start(&world.nats.url(), Loss::Acknowledgement).await.unwrap();
+    world.bus = connect(&lossy.url, &world.readiness).await;
+    let first = change(0, RolloutState::Accepted);
+    let published = world.bus.publish_after(&first, 0, WITHIN).await.unwrap();
+    assert!(lossy.lost.load(std::sync::atomic::Ordering::SeqCst));
+    assert_eq!((published.sequence, published.duplicate), (1, true));
+    let second = change(1, RolloutState::Succeeded);
+    world.bus.publish_after(&second, published.sequence, WITHIN).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_missing_for_a_moment_is_waited_for() {
+    let world = World::start().await;
+    let jetstream = world.jetstream().await;
+    jetstream.delete_stream("CONTACTS").await.unwrap();
+    let publishing = tokio::spawn({
+        let (bus, event) = (world.bus.clone(), group("Hello"));
+        async move { bus.publish(&event, WITHIN).await }
+    });
+    world.bus.provision_streams(&[&events::CONTACTS], None).await.unwrap();
+    assert_eq!(publishing.await.unwrap().unwrap().sequence, 1);
+    jetstream.delete_stream("CONTACTS").await.unwrap();
+    let result = world.bus.publish(&group("Hello"), Duration::from_millis(300)).await;
+    assert!(matches!(result, Err(PublishError::NoStream)), "{result:?}");
 }

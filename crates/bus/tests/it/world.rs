@@ -3,7 +3,8 @@
 use bus::Bus;
 use clap::Parser;
 use events::{
-    CONTACTS, ContactId, ContactSubmitted, DEAD_LETTERS, ROLLOUTS, RolloutChanged, RolloutState, V1,
+    CONTACTS, Contact, ContactGroup, ContactId, DEAD_LETTERS, ROLLOUTS, RolloutChanged,
+    RolloutState,
 };
 use service::{config, readiness::Readiness};
 use testbed::{Nats, Scratch};
@@ -47,16 +48,21 @@ pub(crate) async fn connect(url: &str, readiness: &Readiness) -> Bus {
     bus
 }
 
-pub(crate) fn contact() -> ContactSubmitted {
-    ContactSubmitted {
-        v: V1,
+pub(crate) fn contact() -> Contact {
+    Contact {
         id: ContactId::new(),
         name: "Ada".to_owned(),
         email: "ada@example.org".to_owned(),
         subject: None,
         message: "Hello".to_owned(),
         received_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+        traceparent: None,
     }
+}
+
+/// A group of one contact, with this message.
+pub(crate) fn group(message: &str) -> ContactGroup {
+    vec![Contact { message: message.to_owned(), ..contact() }].into()
 }
 
 pub(crate) fn change(step: u32, state: RolloutState) -> RolloutChanged {

@@ -1,11 +1,13 @@
 //! A changed snapshot is a break of the wire: add a version, do not accept the change.
 
+use std::marker::PhantomData;
+
 use chrono::{DateTime, Utc};
 use events::{
-    BuildFinished, BuildId, BuildStatus, ClockTime, ContactId, ContactSubmitted, Day,
+    BuildFinished, BuildId, BuildStatus, Callers, ClockTime, Contact, ContactGroup, ContactId, Day,
     DeployRequested, Diagnosis, Event, Forced, Freeze, FreezeWindow, KeyState, KeyUsed,
     PodDiagnosis, Progress, Rollback, RolloutChanged, RolloutState, TargetChange, TargetChanged,
-    TargetName, TargetState, V1,
+    TargetName, TargetState, V1, Visitors,
 };
 use insta::assert_json_snapshot;
 
@@ -104,21 +106,29 @@ macro_rules! frozen {
 }
 
 #[test]
-fn contact_submitted() {
-    let contact = ContactSubmitted {
-        v: V1,
+fn contact_group() {
+    let contact = Contact {
         id: ContactId(ID.parse().unwrap()),
         name: "Ada Lovelace".to_owned(),
         email: "ada@example.org".to_owned(),
         subject: Some("The engine".to_owned()),
         message: "Hello.\nIt computes.".to_owned(),
         received_at: at(0),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
     };
-    assert_eq!(
-        (contact.subject(), contact.message_id()),
-        ("contacts.submitted".to_owned(), ID.to_owned())
-    );
-    frozen!("contact_submitted", contact, ContactSubmitted);
+    let group = ContactGroup::from(vec![contact]);
+    assert_eq!(group.subject(), "contacts.submitted");
+    frozen!("contact_group", group, ContactGroup);
+}
+
+/// Version 1 is no longer written, and is read for as long as a message of it may be on a bus.
+#[test]
+fn contact_submitted_version_1() {
+    let snapshot = include_str!("snapshots/it__snapshots__contact_submitted.snap");
+    let (_, json) = snapshot.rsplit_once("---\n").unwrap();
+    let group: ContactGroup = serde_json::from_str(json).unwrap();
+    assert_eq!(group.contacts[0].name, "Ada Lovelace");
+    assert_eq!(group.contacts[0].subject.as_deref(), Some("The engine"));
 }
 
 #[test]
@@ -184,9 +194,12 @@ fn key_used() {
         received_at: at(0),
         state: KeyState::InProgress,
         at: at(1),
+        holder: PhantomData::<Callers>,
     };
-    assert_eq!(used.subject(), format!("idempotency.{}", "0a".repeat(32)));
-    frozen!("key_used", used, KeyUsed);
+    let hash = "0a".repeat(32);
+    assert_eq!(used.subject(), format!("idempotency.caller.{hash}"));
+    assert_eq!(KeyUsed::<Visitors>::subject_of(&hash), format!("idempotency.visitor.{hash}"));
+    frozen!("key_used", used, KeyUsed<Callers>);
 }
 
 #[test]
@@ -194,7 +207,7 @@ fn another_version_is_not_read_as_this_one() {
     let mut value = serde_json::to_value(build()).unwrap();
     value["v"] = 2.into();
     let error = serde_json::from_value::<BuildFinished>(value).unwrap_err().to_string();
-    assert!(error.contains("payload version 2 is not known"), "{error}");
+    assert!(error.contains("payload version 2 is unknown"), "{error}");
 }
 
 #[test]

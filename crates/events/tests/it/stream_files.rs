@@ -37,15 +37,21 @@ fn there_is_a_file_for_nothing_else() {
 #[test]
 fn no_two_streams_want_the_same_subject() {
     let of = |stream: &Stream| -> BTreeSet<_> {
-        stream.subjects.iter().filter_map(|subject| subject.split('.').next()).collect()
+        stream
+            .subjects
+            .iter()
+            .map(|subject| subject.split('.').take(2).collect::<Vec<_>>())
+            .collect()
     };
-    let first_tokens: BTreeSet<_> = ALL_STREAMS.into_iter().flat_map(of).collect();
-    assert_eq!(first_tokens.len(), ALL_STREAMS.len());
+    let tokens: Vec<_> = ALL_STREAMS.into_iter().flat_map(of).collect();
+    let different: BTreeSet<_> = tokens.iter().collect();
+    assert_eq!(different.len(), tokens.len());
 }
 
 #[test]
 fn nothing_accepted_is_discarded() {
-    for stream in ALL_STREAMS.iter().filter(|stream| stream.name != "ROLLOUTS") {
+    let forgetful = ["ROLLOUTS", "IDEMPOTENCY_VISITORS"];
+    for stream in ALL_STREAMS.iter().filter(|stream| !forgetful.contains(&stream.name)) {
         assert_eq!(stream.to_json(1)["discard"], Value::from("new"), "{}", stream.name);
     }
 }

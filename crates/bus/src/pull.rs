@@ -1,0 +1,179 @@
+//! Pull requests that return what is there: as many messages as wait, up to a limit of number and
+//! size, or the first ones that come.
+//!
+//! A request is made when there is time for its messages, so that none of them waits in a buffer
+//! without a lease.
+
+use std::{mem::take, time::Duration};
+
+use async_nats::{
+    Request, StatusCode, Subscriber,
+    jetstream::{self, AckKind},
+};
+use futures::StreamExt;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::Bus;
+
+/// How long the server waits for the first message.
+const EXPIRES: Duration = Duration::from_secs(5);
+
+/// How often the server gives a sign of life while it waits.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// The silence after which the request is taken for lost, with its consumer or its server.
+const SILENCE: Duration = Duration::from_millis(2_500);
+
+/// The pause after a request that the server refuses for the moment.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// More than the largest message, of 1 MiB by default, so that a request takes at least one.
+pub(crate) const LARGEST_MESSAGE: usize = 1_100_000;
+
+/// The limits of one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    /// The largest number of messages.
+    pub(crate) messages: usize,
+    /// The largest size of all messages, in bytes.
+    pub(crate) bytes: usize,
+}
+
+/// A pull request has no messages, and another one would have none either.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PullError {
+    /// The client cannot send.
+    #[error("{0}")]
+    Client(String),
+    /// The server is silent: the request was lost.
+    #[error("the server is silent")]
+    Silent,
+    /// The server ends the request: the consumer is gone or changes its leader.
+    #[error("{0}")]
+    Ended(String),
+}
+
+/// Requests messages of one consumer, one request after the other.
+#[derive(Debug)]
+pub(crate) struct Puller {
+    bus: Bus,
+    /// The subject of requests, without the API's prefix.
+    next: String,
+    inbox: String,
+    answers: Subscriber,
+    requests: u64,
+    limit: Limit,
+    /// Whether a request may still be answered.
+    open: bool,
+    /// The messages of the answer so far.
+    held: Vec<jetstream::Message>,
+}
+
+impl Puller {
+    pub(crate) async fn start(
+        bus: &Bus,
+        stream: &str,
+        consumer: &str,
+        limit: Limit,
+    ) -> Result<Self, PullError> {
+        let inbox = bus.client.new_inbox();
+        let answers = bus.client.subscribe(format!("{inbox}.*")).await;
+        let answers = answers.map_err(|error| PullError::Client(error.to_string()))?;
+        let next = format!("CONSUMER.MSG.NEXT.{stream}.{consumer}");
+        Ok(Self {
+            bus: bus.clone(),
+            next,
+            inbox,
+            answers,
+            requests: 0,
+            limit,
+            open: false,
+            held: Vec::new(),
+        })
+    }
+
+    /// Returns the messages that wait, or the first ones that come within some seconds. Nothing is
+    /// lost if this is dropped: what has arrived is part of the next answer, or is given back.
+    ///
+    /// # Errors
+    /// The consumer has to be found again.
+    pub(crate) async fn next(&mut self) -> Result<Vec<jetstream::Message>, PullError> {
+        if !self.open {
+            self.request().await?;
+            self.open = true;
+        }
+        let mut bytes = 0;
+        while self.held.len() < self.limit.messages && bytes < self.limit.bytes {
+            let Ok(answer) = timeout(SILENCE, self.answers.next()).await else {
+                self.open = false;
+                return self.unless_empty(PullError::Silent);
+            };
+            let answer = answer.ok_or(PullError::Silent)?;
+            let Some(status) = answer.status else {
+                bytes += answer.length;
+                let context = self.bus.jetstream.clone();
+                self.held.push(jetstream::Message { message: answer, context });
+                continue;
+            };
+            let request = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+            // An earlier request may end late.
+            if status == StatusCode::IDLE_HEARTBEAT || request != Some(self.requests) {
+                continue;
+            }
+            self.open = false;
+            let words = answer.description.as_deref().unwrap_or_default();
+            return match status {
+                // The end of the stream, or of the wait.
+                StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
+                    if words == "Requests Pending" {
+                        // Another request waits for the same messages.
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Ok(take(&mut self.held))
+                }
+                // The limit of bytes is reached, or the consumer ends.
+                _ => self.unless_empty(PullError::Ended(format!("{status} {words}"))),
+            };
+        }
+        self.open = false;
+        Ok(take(&mut self.held))
+    }
+
+    fn unless_empty(&mut self, error: PullError) -> Result<Vec<jetstream::Message>, PullError> {
+        if self.held.is_empty() { Err(error) } else { Ok(take(&mut self.held)) }
+    }
+
+    async fn request(&mut self) -> Result<(), PullError> {
+        self.requests += 1;
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let body = json!({
+            "batch": self.limit.messages,
+            "max_bytes": self.limit.bytes,
+            "expires": nanos(EXPIRES),
+            "idle_heartbeat": nanos(HEARTBEAT),
+            // With an expiry: what is there at once, else the first ones that come.
+            "no_wait": true,
+        });
+        let inbox = format!("{}.{}", self.inbox, self.requests);
+        let request = Request::new().inbox(inbox).payload(body.to_string().into());
+        let sent = self.bus.jetstream.send_request(self.next.clone(), request).await;
+        sent.map_err(|error| PullError::Client(error.to_string()))
+    }
+
+    /// Gives back the messages that have arrived and were not handed out, so that another replica
+    /// need not wait for the end of their leases.
+    pub(crate) async fn give_back(mut self) {
+        let _ = self.answers.unsubscribe().await;
+        while let Ok(Some(message)) = timeout(PAUSE, self.answers.next()).await {
+            if message.status.is_none() {
+                let context = self.bus.jetstream.clone();
+                self.held.push(jetstream::Message { message, context });
+            }
+        }
+        for message in self.held {
+            // Lost with the connection; then the message is delivered again.
+            let _ = message.ack_with(AckKind::Nak(None)).await;
+        }
+    }
+}
