@@ -134,3 +134,8 @@ async fn argocd_keeps_what_the_deployer_patches_and_applies_what_it_commits() {
     delivered.apply("k8s/overlays/gitops/application").await;
     delivered.commits().await;
 }
+
+#[test]
+fn a_path_is_not_taken_for_a_host() {
+    network::tells_addresses_from_paths();
+}
