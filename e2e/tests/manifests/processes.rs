@@ -434,6 +434,11 @@ pub(crate) fn secrets_folder(installed: &Installed) -> PathBuf {
     installed.scratch.path().join("secrets")
 }
 
+/// The programs that `k8s/make-secrets` needs. They are no part of the tools.
+pub(crate) fn can_make_secrets() -> bool {
+    testbed::can_run_with(&["openssl", "perl"], "REQUIRE_PROGRAMS")
+}
+
 /// Makes the Secrets as `docs/install.md` says.
 pub(crate) async fn make_secrets(installed: &Installed) {
     let mut make = Command::new(workspace_folder().join("k8s/make-secrets"));
