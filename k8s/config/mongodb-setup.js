@@ -1,5 +1,5 @@
-// Makes a replica set of MEMBERS, and its users. Runs beside the mongod of every member, and each time again: what is there
-// stays, and a password or a role that was changed is changed in the database, too.
+// Makes a replica set of MEMBERS, and its users. Runs beside the mongod of every member, which may get ready later, and each
+// time again: what is there stays, and a password or a role that was changed is changed in the database, too.
 //
 // While there are no users, MongoDB lets whoever comes from the same pod make the first one (the localhost exception).
 
@@ -10,7 +10,11 @@ const members = process.env.MEMBERS.split(",");
 const isFirst = process.env.POD_NAME.endsWith("-0");
 const database = process.env.DATABASE;
 const password = (user) => readFileSync(`${process.env.PASSWORDS}/${user}`, "utf8").trim();
-const here = db.getSiblingDB("admin");
+
+// As long as its startupProbe gives each mongod, in milliseconds.
+const patience = 5 * 60 * 1000;
+
+const UNAUTHORIZED = 13;
 
 // What each user may do, and no more.
 const contacts = { db: database, collection: "contacts" };
@@ -24,10 +28,28 @@ function say(text) {
   print(`mongodb-setup: ${text}`);
 }
 
+// The database admin of the mongod beside this, which listens once it has read what it stores.
+function reach() {
+  const uri = "mongodb://127.0.0.1:27017/?directConnection=true";
+  const deadline = Date.now() + patience;
+  for (let waiting = false; ; waiting = true) {
+    try {
+      const mongod = new Mongo(uri);
+      return mongod.getDB("admin");
+    } catch (error) {
+      if (Date.now() > deadline) throw new Error(`no mongod after five minutes: ${error.message}`);
+      if (!waiting) say(`waiting for mongod: ${error.message}`);
+      sleep(1000);
+    }
+  }
+}
+
+const here = reach();
+
 function initiate() {
   const config = { _id: set, members: members.map((host, _id) => ({ _id, host })) };
   const answer = here.runCommand({ replSetInitiate: config });
-  say(answer.ok ? `replica set of ${members.join(", ")}` : `no replica set yet: ${answer.errmsg}`);
+  if (answer.ok) say(`replica set of ${members.join(", ")}`);
 }
 
 function signIn() {
@@ -74,8 +96,17 @@ function step() {
 }
 
 // Ended then with an error, so that the pod's restarts show it.
-for (let tries = 0; !step(); tries++) {
-  if (tries === 120) throw new Error("no replica set with a user admin of this password, after two minutes");
+const deadline = Date.now() + patience;
+for (let reason = "no replica set"; ; ) {
+  try {
+    if (step()) break;
+  } catch (error) {
+    // All else may pass: other members start later than this one, have no name yet, or have no primary.
+    if (error.code === UNAUTHORIZED) throw error;
+    if (error.message !== reason) say(`waiting: ${error.message}`);
+    reason = error.message;
+  }
+  if (Date.now() > deadline) throw new Error(`no user admin of this password after five minutes: ${reason}`);
   sleep(1000);
 }
 say("done");

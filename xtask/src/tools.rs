@@ -5,7 +5,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail};
 use testbed::{on_path, tools_folder};
 
 use crate::{
@@ -205,11 +205,13 @@ fn get(
     }
     install(&missing, &folder)?;
     for tool in &missing {
-        ensure!(
-            fits(&folder.join(tool.name), tool),
-            "{} is not of the version that was asked for",
-            tool.name
-        );
+        let program = folder.join(tool.name);
+        if !fits(&program, tool) {
+            // A library may be missing, which it names.
+            let said = output(command(&program.to_string_lossy(), tool.version_args))
+                .with_context(|| format!("{} does not run on this machine", tool.name))?;
+            bail!("{} is not of the version that was asked for, but says {said}", tool.name);
+        }
     }
     Ok(())
 }

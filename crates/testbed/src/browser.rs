@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::{Server, Spec, free_port, http::Client, on_path, tools_folder, within};
+use crate::{Server, Spec, free_port, http::Client, on_path, process::START, tools_folder, within};
 
 /// What WebDriver calls a reference to an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -83,7 +83,7 @@ impl Browser {
         let mut chromium = Server::start(spec.env("TMPDIR", folder))?;
         let devtools = Client::new(&format!("http://127.0.0.1:{debugging}"));
         chromium
-            .ready(Duration::from_secs(30), || async {
+            .ready(START, || async {
                 devtools
                     .get("/json/version")
                     .await
@@ -99,7 +99,7 @@ impl Browser {
         let base = format!("http://127.0.0.1:{port}");
         let client = Client::new(&base);
         driver
-            .ready(Duration::from_secs(20), || async {
+            .ready(START, || async {
                 let status = client.get("/status").await.ok()?.json();
                 (status["value"]["ready"] == true).then_some(())
             })

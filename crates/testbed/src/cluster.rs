@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use serde_json::json;
 
-use crate::{Server, Spec, fates::stages, find_tool, free_port, within};
+use crate::{Server, Spec, fates::stages, find_tool, free_port, process::START, within};
 
 const KWOK_CONFIG: &str = include_str!("cluster/kwok.yaml");
 /// What all containers have written, in the form in which a kubelet keeps it.
@@ -88,7 +88,7 @@ impl Cluster {
         }
         let mut api_server = Server::start(spec)?;
         let kubeconfig = files.kubeconfig.clone();
-        api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
+        api_server.ready(START, || is_ready(kubeconfig.clone())).await?;
         let controllers = Server::start(
             Spec::new("kube-controller-manager", find_tool("kube-controller-manager")?, folder)
                 .args(["--leader-elect=false", "--secure-port=0"])
@@ -180,7 +180,7 @@ impl Cluster {
         }
         self.api_server.start_again()?;
         let kubeconfig = self.kubeconfig.clone();
-        self.api_server.ready(Duration::from_mins(1), || is_ready(kubeconfig.clone())).await?;
+        self.api_server.ready(START, || is_ready(kubeconfig.clone())).await?;
         free_node(&self.kubeconfig).await?;
         for server in [&mut self.controllers, &mut self.scheduler, &mut self.kwok] {
             server.start_again()?;
@@ -233,7 +233,7 @@ impl Cluster {
                 "labels":{"kubernetes.io/hostname":"node-0"}}}"#,
         )
         .await?;
-        within(Duration::from_secs(30), "a node that takes pods", || async {
+        within(START, "a node that takes pods", || async {
             let path = "jsonpath={.spec.taints}{.status.conditions[?(@.type==\"Ready\")].status}";
             let found = self.kubectl(&["get", "node", "node-0", "-o", path]).await.ok()?;
             let account = self.kubectl(&["get", "serviceaccount", "default"]).await.ok();
@@ -334,7 +334,7 @@ async fn start_etcd(folder: &Path, port: u16) -> anyhow::Result<Server> {
     let healthy = || async {
         client.get("/health").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
     };
-    server.ready(Duration::from_secs(30), healthy).await?;
+    server.ready(START, healthy).await?;
     Ok(server)
 }
 

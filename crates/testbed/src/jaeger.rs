@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, time::Duration};
 use anyhow::ensure;
 use serde_json::Value;
 
-use crate::{Server, Spec, find_tool, free_port, http, within};
+use crate::{Server, Spec, find_tool, free_port, http, process::START, within};
 
 /// A Jaeger.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl Jaeger {
         let client = |port| http::Client::new(&format!("http://127.0.0.1:{port}"));
         let admin = client(admin);
         server
-            .ready(Duration::from_secs(30), || async {
+            .ready(START, || async {
                 admin.get("/").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
             })
             .await?;

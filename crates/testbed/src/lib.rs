@@ -39,7 +39,8 @@ pub use service::{Service, service_binary};
 pub use sshd::Sshd;
 pub use system::Gateway;
 pub use tools::{
-    MissingTool, can_run, find_tool, on_path, path_with, tools_folder, workspace_folder,
+    MissingTool, can_run, can_run_with, find_tool, on_path, path_with, tools_folder,
+    workspace_folder,
 };
 pub use virtual_machine::VirtualMachine;
 pub use wait::{eventually, within};

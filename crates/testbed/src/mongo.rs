@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use bson::{Bson, Document, doc};
 use mongodb::{Client, Collection, Database, options::ClientOptions};
 
-use crate::{Server, Spec, find_tool, free_port};
+use crate::{Server, Spec, find_tool, free_port, process::START};
 
 /// A mongod. It keeps its port and its data when it is started again.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Mongo {
         let admin = self.client().await?.database("admin");
         let (pid, port) = (self.server.pid(), self.port);
         self.server
-            .ready(Duration::from_secs(30), || async {
+            .ready(START, || async {
                 let status = admin.run_command(doc! {"serverStatus": 1}).await.ok()?;
                 let theirs = status.get_i64("pid").ok().and_then(|pid| u32::try_from(pid).ok());
                 (theirs == pid).then_some(())?;

@@ -1,13 +1,10 @@
 //! A real nats-server, with the configuration that we ship.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::{Server, Spec, find_tool, free_port, http, workspace_folder};
+use crate::{Server, Spec, find_tool, free_port, http, process::START, workspace_folder};
 
 /// A nats-server. It keeps its port and its data when it is started again.
 #[derive(Debug)]
@@ -131,7 +128,7 @@ impl Nats {
     async fn ready(&mut self) -> anyhow::Result<()> {
         let monitor = self.monitor.clone();
         self.server
-            .ready(Duration::from_secs(20), || async {
+            .ready(START, || async {
                 monitor
                     .get("/healthz")
                     .await

@@ -1,14 +1,8 @@
 //! Prometheus and Alertmanager, which are no part of our tools: they are installed, or not.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
-use crate::{Server, Spec, http::Client, on_path};
-
-/// How long one of them may take to start.
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::{Server, Spec, http::Client, on_path, process::START};
 
 /// The program of Prometheus, if it is installed.
 pub fn prometheus() -> Option<PathBuf> {
@@ -61,6 +55,6 @@ async fn ready(mut server: Server, address: &str) -> anyhow::Result<Server> {
     let answers = || async {
         http.get("/-/ready").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
     };
-    server.ready(LIMIT, answers).await?;
+    server.ready(START, answers).await?;
     Ok(server)
 }

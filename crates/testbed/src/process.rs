@@ -14,6 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::reaper;
 
+/// How long a server may take to get ready. On a slow disk that is long, and nobody waits for longer than it takes.
+pub(crate) const START: Duration = Duration::from_mins(2);
+
 /// How long one question whether it is ready may take.
 const ASK: Duration = Duration::from_secs(10);
 

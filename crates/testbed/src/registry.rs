@@ -1,10 +1,10 @@
 //! A real image registry, which asks who is there.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 
-use crate::{Server, Spec, find_tool, free_port, http};
+use crate::{Server, Spec, find_tool, free_port, http, process::START};
 
 /// Who may push and pull, and with which password.
 pub const REGISTRY_USER: &str = "jenkins";
@@ -52,7 +52,7 @@ impl Registry {
         let answers = || async {
             asked.get("/v2/").await.ok().filter(|answer| answer.status.is_success()).map(|_| ())
         };
-        server.ready(Duration::from_secs(20), answers).await?;
+        server.ready(START, answers).await?;
         Ok(Self { server, host, http })
     }
 

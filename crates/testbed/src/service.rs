@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::{Server, Spec, free_port, http};
+use crate::{Server, Spec, free_port, http, process::START};
 
 /// One of our services, with its admin server.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Service {
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let admin = self.admin.clone();
         self.server
-            .ready(Duration::from_secs(30), || async {
+            .ready(START, || async {
                 admin
                     .get("/readyz")
                     .await

@@ -5,13 +5,12 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use tokio::net::TcpStream;
 
-use crate::{Server, Spec, free_port, on_path};
+use crate::{Server, Spec, free_port, on_path, process::START, tools::beside_path};
 
 /// A server with a key of its own, and one for its only client.
 #[derive(Debug)]
@@ -27,8 +26,7 @@ impl Sshd {
     pub fn program() -> Option<PathBuf> {
         on_path("ssh-keygen")?;
         on_path("ssh")?;
-        on_path("sshd")
-            .or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|path| path.is_file()))
+        on_path("sshd").or_else(|| beside_path("sshd"))
     }
 
     /// Starts one, with new keys.
@@ -64,7 +62,7 @@ impl Sshd {
             Spec::new("sshd", program, folder).args(["-D", "-e", "-f"]).args([config]),
         )?;
         let answers = || async { TcpStream::connect(("127.0.0.1", port)).await.ok().map(|_| ()) };
-        server.ready(Duration::from_secs(20), answers).await?;
+        server.ready(START, answers).await?;
         Ok(Self { server, port, folder: folder.to_owned() })
     }
 

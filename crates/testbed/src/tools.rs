@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsString,
+    io::{self, Write},
     path::{Path, PathBuf},
+    thread,
 };
 
 /// A program is not there.
@@ -47,22 +49,37 @@ pub fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path()).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-/// Whether a test can run that needs what is no part of the tools. If not, people are told; where a variable is set, as CI does
-/// once it has installed it, it is a failure.
+/// The first program of that name in an `sbin` beside a folder of the PATH, which not everybody has on it.
+pub(crate) fn beside_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&path())
+        .map(|folder| folder.with_file_name("sbin").join(name))
+        .find(|program| program.is_file())
+}
+
+/// Answers if a test can run that needs what is no part of the tools. If not, people are told; where a variable is set, as CI
+/// does once it has installed it, it is a failure.
 ///
 /// # Panics
 /// It is not there, and the variable is set.
-#[expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "CI says that it has installed it; else people are told"
-)]
+#[expect(clippy::disallowed_methods, reason = "CI says that it has installed it")]
 pub fn can_run(there: bool, what: &str, required_by: &str) -> bool {
     assert!(there || std::env::var_os(required_by).is_none(), "not installed: {what}");
     if !there {
-        eprintln!("NOT RUN: not installed: {what}");
+        let thread = thread::current();
+        let test = thread.name().unwrap_or("a test");
+        // What a macro prints is shown of failed tests alone. Nobody may listen to this, either.
+        let _ = writeln!(io::stderr(), "NOT RUN: {test}: not installed: {what}");
     }
     there
+}
+
+/// The same for programs that have to be on the PATH. Those that are not are named.
+///
+/// # Panics
+/// One is not there, and the variable is set.
+pub fn can_run_with(programs: &[&str], required_by: &str) -> bool {
+    let missing: Vec<_> = programs.iter().copied().filter(|name| on_path(name).is_none()).collect();
+    can_run(missing.is_empty(), &missing.join(", "), required_by)
 }
 
 /// A PATH on which programs are looked for in these folders first. None may have a colon in its name.

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::{Server, Spec, find_tool, free_port, http, on_path, tools_folder};
+use crate::{Server, Spec, find_tool, free_port, http, on_path, tools::beside_path, tools_folder};
 
 use initramfs::Initramfs;
 
@@ -53,8 +53,7 @@ impl VirtualMachine {
         let kernel = [KERNEL, MODULES, BUSYBOX].iter().all(|name| kernel_file(name).exists());
         let qemu = on_path("qemu-system-x86_64")?;
         // Debian has it where only root looks.
-        let mkfs = on_path("mkfs.ext4")
-            .or_else(|| Some(PathBuf::from("/usr/sbin/mkfs.ext4")).filter(|path| path.is_file()))?;
+        let mkfs = on_path("mkfs.ext4").or_else(|| beside_path("mkfs.ext4"))?;
         (here && kernel).then_some([qemu, mkfs])
     }
 

@@ -87,7 +87,11 @@ fn targets(namespace: &str, repository: &str) -> String {
 }
 
 impl World {
-    pub(crate) async fn start(namespace: &'static str) -> Self {
+    /// Starts all of it, unless there is no curl.
+    pub(crate) async fn start(namespace: &'static str) -> Option<Self> {
+        if !testbed::can_run_with(&["curl"], "REQUIRE_PROGRAMS") {
+            return None;
+        }
         let Shared { cluster, registry, .. } = shared().await;
         let repository = format!("{}/{REPOSITORY}", registry.host);
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
@@ -119,7 +123,7 @@ impl World {
             Server::start(spec.args([kubeconfig.as_str(), namespace]).env("PATH", jenkins::path()))
                 .unwrap();
         let project = Project::new(scratch.folder("project").unwrap(), &repository);
-        Self {
+        Some(Self {
             _kubelet: kubelet,
             _deployer: deployer,
             gateway,
@@ -130,7 +134,7 @@ impl World {
             namespace,
             kubeconfig: signed_in.to_string_lossy().into_owned(),
             builds: AtomicU64::new(2),
-        }
+        })
     }
 
     /// Gives Jenkins what it needs where there is no deployer.

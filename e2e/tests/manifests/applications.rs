@@ -1,7 +1,7 @@
 //! Our Applications on a real `ArgoCD`, which applies the manifests as they are from a git repository.
 //!
-//! What differs: the repository is a folder of this machine, which the deployer reaches by SSH. And since nothing measures
-//! pods here, `ArgoCD` is told not to call the `HorizontalPodAutoscaler` degraded for it.
+//! What differs: the repository is a folder of this machine, which the deployer reaches by SSH where OpenSSH's server is
+//! installed. And since nothing measures pods here, `ArgoCD` is told not to call the `HorizontalPodAutoscaler` degraded for it.
 
 use std::{fs, path::Path, process::Command};
 
@@ -54,12 +54,12 @@ impl Delivered {
         let nats = Nats::start(&installed.scratch.folder("nats").unwrap()).await.unwrap();
         let gateway =
             Gateway::start(&installed.scratch.folder("gateway").unwrap(), &nats).await.unwrap();
-        let sshd =
-            if testbed::can_run(Sshd::program().is_some(), "OpenSSH's server", "REQUIRE_SSHD") {
-                Some(Sshd::start(&installed.scratch.folder("sshd").unwrap()).await.unwrap())
-            } else {
-                None
-            };
+        let openssh = "OpenSSH's client and server; git finds a folder instead";
+        let sshd = if testbed::can_run(Sshd::program().is_some(), openssh, "REQUIRE_SSHD") {
+            Some(Sshd::start(&installed.scratch.folder("sshd").unwrap()).await.unwrap())
+        } else {
+            None
+        };
         Self { installed, argocd, gateway, nats, sshd }
     }
 
@@ -100,13 +100,20 @@ impl Delivered {
 
     /// A file of configuration, with the repository that is here, by SSH where there is a server for it.
     fn where_git_is(&self, file: &str) -> String {
-        let Some(sshd) = &self.sshd else {
-            return self.here(&lines_without(file, &["key_file:", "known_hosts_file:"]));
-        };
-        if file.contains("github.com ssh-ed25519 ") {
-            return fs::read_to_string(sshd.known_hosts_file()).unwrap();
+        match &self.sshd {
+            Some(sshd) if file.contains("github.com ssh-ed25519 ") => {
+                fs::read_to_string(sshd.known_hosts_file()).unwrap()
+            }
+            Some(sshd) => {
+                let folder = self.argocd.repositories().join(APPLICATION);
+                file.replace(REPOSITORIES[1], &sshd.url(&folder))
+            }
+            None if file.contains(REPOSITORIES[1]) => {
+                self.here(&lines_without(file, &["key_file:", "known_hosts_file:"]))
+            }
+            // Others have a `key_file` too.
+            None => file.to_owned(),
         }
-        file.replace(REPOSITORIES[1], &sshd.url(&self.argocd.repositories().join(APPLICATION)))
     }
 
     /// Posts a build, and gives what identifies it.

@@ -11,7 +11,7 @@ use std::{
 
 use testbed::workspace_folder;
 
-pub(crate) use run::{run_at, say_what_works};
+pub(crate) use run::{can_run, run_at, say_what_works};
 
 const TABLE: &str = "e2e/tests/manifests/commands.txt";
 

@@ -47,7 +47,8 @@ impl<'a> Network<'a> {
             let word = &rest[start..];
             let word = &word[..word.find(|c: char| !in_word(c)).unwrap_or(word.len())];
             rest = &rest[start + word.len()..];
-            match address(word, here.ends_with("//")) {
+            // Not the path of a `file:///`.
+            match address(word, here.ends_with("://")) {
                 // Before an @ stand user and password.
                 Some((host, port)) if !rest.starts_with('@') => here += &self.find(pod, host, port),
                 _ => here += word,
@@ -114,5 +115,20 @@ fn address(word: &str, is_host: bool) -> Option<(&str, u16)> {
         Some((host, port)) if !host.is_empty() => Some((host, port.parse().ok()?)),
         None if is_host => Some((word, 80)),
         _ => None,
+    }
+}
+
+/// Addresses are translated, and nothing else that looks like one.
+pub(crate) fn tells_addresses_from_paths() {
+    let elsewhere = [("mongodb-service:27017", "localhost:1"), ("portfolio:80", "localhost:2")];
+    let elsewhere = elsewhere.map(|(known, here)| (known.to_owned(), here.to_owned()));
+    let network = Network::new(&[], elsewhere.into());
+    for (text, here) in [
+        ("mongodb://mongodb-service:27017/?a=b", "mongodb://localhost:1/?a=b"),
+        ("{ url: \"http://portfolio/health\" }", "{ url: \"http://localhost:2/health\" }"),
+        ("file:///tmp/portfolio-1/git", "file:///tmp/portfolio-1/git"),
+        ("git@github.com:a/b.git and a//b", "git@github.com:a/b.git and a//b"),
+    ] {
+        assert_eq!(network.translate("", text), here);
     }
 }

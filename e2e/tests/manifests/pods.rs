@@ -13,7 +13,9 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
-use testbed::{Server, Spec, find_tool, http::Client, on_path, service_binary};
+use testbed::{
+    Server, Spec, find_tool, http::Client, on_path, path_with, service_binary, tools_folder, within,
+};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -252,9 +254,10 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// A process with the environment of a container.
+    /// A process with the environment of a container, whose programs find each other as they do in its image.
     fn in_environment(&self, spec: Spec, container: &Value) -> Spec {
         let variables = self.environment(container);
+        let spec = spec.env("PATH", path_with(&[tools_folder()]));
         variables.iter().fold(spec, |spec, (name, value)| spec.env(name, self.word_here(value)))
     }
 
@@ -286,7 +289,7 @@ impl<'a> Pod<'a> {
         finish(self.process(container)).await;
     }
 
-    /// Waits until all of a container's probes succeed.
+    /// Waits until all of a container's probes succeed, each asked again until it does.
     pub(crate) async fn ready(&self, container: &str, server: &mut Server) {
         let value = self.container(container);
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"].map(|name| &value[name]) {
@@ -312,7 +315,13 @@ impl<'a> Pod<'a> {
                 let words: Vec<_> = list(&probe["exec"]["command"]).iter().map(text).collect();
                 let spec = Spec::new("probe", program(words[0]), &self.folder);
                 let spec = spec.args(words[1..].iter().map(|word| self.word_here(word)));
-                finish(self.in_environment(spec, value)).await;
+                let spec = self.in_environment(spec, value);
+                let succeeds = || async {
+                    let mut probe = Server::start(spec.clone()).ok()?;
+                    probe.wait(LIMIT).await.ok()?.success().then_some(())
+                };
+                within(LIMIT, &format!("a probe of {container}"), succeeds).await.unwrap();
+                server.check_running().unwrap();
             }
         }
     }

@@ -29,6 +29,9 @@ use crate::{
 /// The container that makes MongoDB's replica set and users. In a pod it would sleep then, for as long as the pod lives.
 const SETUP: &str = "setup";
 
+/// What it says as long as there is no mongod beside it, and as long as there are no others.
+const WAITS: [&str; 2] = ["mongodb-setup: waiting for mongod: ", "mongodb-setup: waiting: "];
+
 /// How long that may take, or a rollout, or an end.
 const LIMIT: Duration = Duration::from_mins(3);
 
@@ -163,20 +166,29 @@ impl<'a> System<'a> {
         }
     }
 
-    /// Starts all pods of a workload, and waits until their probes succeed.
+    /// Starts all pods of a workload, and waits until their probes succeed. No container is started again: whoever needs
+    /// another one of its pod waits for it.
     pub(crate) async fn start(&mut self, workload: &str) {
         let (mut lasting, mut setups) = (Vec::new(), Vec::new());
         for pod in self.pods_of(workload) {
             for container in names(&pod.spec["initContainers"]) {
                 pod.run(container).await;
             }
-            for container in names(&pod.spec["containers"]) {
-                if container == SETUP {
-                    setups.push(Server::start(without_sleep(pod.process(container))).unwrap());
-                } else {
-                    let spec = self.signed_in(pod, pod.process(container)).await;
-                    lasting.push((pod, container, Server::start(spec).unwrap()));
-                }
+            if names(&pod.spec["containers"]).any(|container| container == SETUP) {
+                setups.push(Server::start(without_sleep(pod.process(SETUP))).unwrap());
+            }
+        }
+        // As on machines whose disks are slow: MongoDB's servers come up after those that ask them, and one after the other.
+        for setup in &mut setups {
+            says(setup, WAITS[0]).await;
+        }
+        for pod in self.pods_of(workload) {
+            for container in names(&pod.spec["containers"]).filter(|name| *name != SETUP) {
+                let spec = self.signed_in(pod, pod.process(container)).await;
+                lasting.push((pod, container, Server::start(spec).unwrap()));
+            }
+            if lasting.len() == 1 && setups.len() > 1 {
+                says(&mut setups[0], WAITS[1]).await;
             }
         }
         for mut setup in setups {
@@ -398,6 +410,13 @@ async fn health_of_the_new(gateway: Client, kubeconfig: PathBuf) -> Json<Value> 
     Json(health)
 }
 
+/// Waits until a server has written something.
+async fn says(server: &mut Server, text: &str) {
+    let log = server.spec().log_path();
+    let said = || async { fs::read_to_string(&log).ok()?.contains(text).then_some(()) };
+    server.ready(LIMIT, said).await.unwrap();
+}
+
 /// A container of a shell script that finds MongoDB's shell, and for `sleep` a program that ends at once.
 fn without_sleep(spec: Spec) -> Spec {
     let folder = spec.folder.join("bin");
@@ -413,6 +432,11 @@ fn names(containers: &Value) -> impl Iterator<Item = &str> {
 
 pub(crate) fn secrets_folder(installed: &Installed) -> PathBuf {
     installed.scratch.path().join("secrets")
+}
+
+/// The programs that `k8s/make-secrets` needs. They are no part of the tools.
+pub(crate) fn can_make_secrets() -> bool {
+    testbed::can_run_with(&["openssl", "perl"], "REQUIRE_PROGRAMS")
 }
 
 /// Makes the Secrets as `docs/install.md` says.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use serde_json::json;
-use testbed::{Fate, eventually, on_path, workspace_folder};
+use testbed::{Fate, eventually, workspace_folder};
 
 use crate::{
     documented::{Shell, blocks},
@@ -18,7 +18,7 @@ const HEADING: &str = "## First: what serves, and what was said";
 
 /// The commands need them.
 pub(crate) fn can_run() -> bool {
-    testbed::can_run(on_path("jq").and(on_path("curl")).is_some(), "jq and curl", "REQUIRE_JQ")
+    testbed::can_run_with(&["curl", "jq"], "REQUIRE_PROGRAMS")
 }
 
 /// Whatever the other documents call a cause is a heading.

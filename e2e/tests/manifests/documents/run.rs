@@ -1,6 +1,10 @@
 //! Runs the commands of documents, and judges what they say.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 use testbed::{Fate, eventually, workspace_folder};
@@ -22,6 +26,17 @@ const REFUSED: [&str; 4] = ["\"status\":4", "\"status\":5", "\"status\": 4", "\"
 /// Parts of commands that say nothing if all is well, or if nothing is under way.
 const SILENT: [&str; 6] =
     [" > ", "select(", "--signal", "stream rmm", "state=running", "!=\"Healthy\""];
+
+/// What is said to be run here asks for these, beside what the runbook and the Secrets need.
+pub(crate) fn can_run() -> bool {
+    testbed::can_run_with(&["ssh-keygen"], "REQUIRE_PROGRAMS") && {
+        let mut curl = Command::new("curl");
+        // Old ones do not know it, Ubuntu 22.04's for example.
+        let knows_json = curl.args(["--json", "{}", "--version"]).stderr(Stdio::null()).output();
+        let is_new = knows_json.is_ok_and(|output| output.status.success());
+        testbed::can_run(is_new, "curl 7.82 or newer", "REQUIRE_PROGRAMS")
+    }
+}
 
 /// Runs those that are said to be run here: in a system of `overlays/kind` that has a past.
 pub(crate) async fn say_what_works() {
