@@ -151,9 +151,12 @@ impl<G: Group> Log for GroupLog<G> {
 }
 
 impl<G: Group> GroupLog<G> {
-    /// Returns the span of a group: in a trace of its own, since its members belong to many. The
-    /// traces are linked both ways.
+    /// Returns the span of a group: in a trace of its own, since its members belong to many, and
+    /// linked to theirs both ways. A lone member has a span already.
     fn span(&self, group: &[Member]) -> Span {
+        if let [only] = group {
+            return only.span.clone().unwrap_or_else(Span::none);
+        }
         if group.iter().all(|member| member.span.is_none()) {
             return Span::none();
         }

@@ -142,7 +142,7 @@ pub struct BuildFinished {
 }
 
 impl Event for BuildFinished {
-    const TYPE: &'static str = "portfolio.build.finished";
+    const TYPE: &'static str = "portfolio.build.finished.v1";
     const STREAM: &'static Stream = &PIPELINE;
 
     fn subject(&self) -> String {

@@ -34,7 +34,7 @@ impl DeployRequested {
 }
 
 impl Event for DeployRequested {
-    const TYPE: &'static str = "portfolio.deploy.requested";
+    const TYPE: &'static str = "portfolio.deploy.requested.v1";
     const STREAM: &'static Stream = &DEPLOYS;
 
     fn subject(&self) -> String {

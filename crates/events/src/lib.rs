@@ -38,7 +38,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// A payload of the bus: JSON with its version in `v`, published to a subject of one stream.
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The name of the payload, for errors.
+    /// The CloudEvents `type` of the payload, by which CI may send it, and its name in errors.
     const TYPE: &'static str;
 
     /// The stream that keeps it.

@@ -287,7 +287,7 @@ impl RolloutChanged {
 }
 
 impl Event for RolloutChanged {
-    const TYPE: &'static str = "portfolio.rollout.changed";
+    const TYPE: &'static str = "portfolio.rollout.changed.v1";
     const STREAM: &'static Stream = &ROLLOUTS;
 
     fn subject(&self) -> String {

@@ -187,7 +187,7 @@ impl TargetChanged {
 }
 
 impl Event for TargetChanged {
-    const TYPE: &'static str = "portfolio.target.changed";
+    const TYPE: &'static str = "portfolio.target.changed.v1";
     const STREAM: &'static Stream = &TARGETS;
 
     fn subject(&self) -> String {

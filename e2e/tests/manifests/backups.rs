@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use async_nats::jetstream::{message::StreamMessage, response::Response, stream::Stream};
 use bson::{Document, doc};
-use events::IDEMPOTENCY;
+use events::IDEMPOTENCY_CALLERS;
 use futures::TryStreamExt;
 use serde_json::{Value, json};
 use testbed::workspace_folder;
@@ -139,9 +139,9 @@ async fn break_off_a_restore(system: &System<'_>) {
     let bus = system.bus("operator").await;
     let state = json!({"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0,
         "first_ts": "0001-01-01T00:00:00Z", "last_ts": "0001-01-01T00:00:00Z"});
-    let request = json!({"config": IDEMPOTENCY.to_json(1), "state": state});
+    let request = json!({"config": IDEMPOTENCY_CALLERS.to_json(1), "state": state});
     let answer: Response<Value> =
-        bus.request("STREAM.RESTORE.IDEMPOTENCY", &request).await.unwrap();
+        bus.request("STREAM.RESTORE.IDEMPOTENCY_CALLERS", &request).await.unwrap();
     let Response::Ok(begun) = answer else { panic!("{answer:?}") };
     assert!(begun["deliver_subject"].is_string(), "{begun}");
 }

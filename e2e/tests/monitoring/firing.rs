@@ -102,7 +102,7 @@ fn full(severity: &str, job: &str, stream: &str) -> Labels {
 /// What has no other way to end than the cure of the streams, which takes a while to be noticed.
 fn full_streams() -> [Labels; 3] {
     [
-        full("critical", "gateway", "IDEMPOTENCY"),
+        full("critical", "gateway", "IDEMPOTENCY_CALLERS"),
         full("warning", "contact-worker", "DEAD_LETTERS"),
         full("warning", "deployer", "DEAD_LETTERS"),
     ]
@@ -161,7 +161,7 @@ async fn many_faults(system: &mut System) {
     system.alertmanager.fire(since, &alerts).await;
     system.alertmanager.fire(0, &full_streams()).await;
     // Where something worse is told, the rest is not.
-    system.alertmanager.hold_back(&full("warning", "gateway", "IDEMPOTENCY")).await;
+    system.alertmanager.hold_back(&full("warning", "gateway", "IDEMPOTENCY_CALLERS")).await;
     let exporter = [("job", "nats"), ("instance", system.exporter.instance())];
     system.alertmanager.hold_back(&alert("ReplicaMetricsMissing", "warning", &exporter)).await;
     let (sent, failed) = requests.stop().await;

@@ -37,8 +37,10 @@ pub(crate) type Target = (&'static str, &'static str);
 
 /// The streams that are almost full from the start: how full, in thousandths, and a subject of theirs that nobody looks at.
 /// The first one has no room for one more key, the second one has room for some dead letters.
-const FULL: [(&str, u64, &str); 2] =
-    [("IDEMPOTENCY", 998, "idempotency.filling"), ("DEAD_LETTERS", 880, "dead.filling")];
+const FULL: [(&str, u64, &str); 2] = [
+    ("IDEMPOTENCY_CALLERS", 998, "idempotency.caller.filling"),
+    ("DEAD_LETTERS", 880, "dead.filling"),
+];
 
 pub(crate) struct System {
     name: String,

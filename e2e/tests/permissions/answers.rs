@@ -117,7 +117,7 @@ async fn a_consumer_that_pushes_reaches_no_stream_but_that_of_the_contacts() {
     for (number, to) in [
         "pipeline.build.other",
         "target.portfolio.freeze",
-        "idempotency.key",
+        "idempotency.caller.key",
         "$JS.API.STREAM.PURGE.ROLLOUTS",
     ]
     .into_iter()

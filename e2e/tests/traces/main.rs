@@ -211,7 +211,7 @@ async fn the_contacts_of_a_batch_are_linked_to_it() {
 
     // Those of one commit lead to it, and it to them.
     let commits = eventually("a commit of many", || async {
-        let found = jaeger.find("gateway", "send batch CONTACTS").await.ok()?;
+        let found = jaeger.find("gateway", "send group CONTACTS").await.ok()?;
         (!found.is_empty()).then_some(found)
     })
     .await;

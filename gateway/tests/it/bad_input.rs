@@ -203,7 +203,7 @@ async fn a_browsers_form_gets_a_page_and_keeps_what_was_typed() {
     let stream = world.jetstream().await.get_stream("CONTACTS").await.unwrap();
     let message = stream.get_raw_message(1).await.unwrap();
     let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
-    assert_eq!(event["message"], "one\ntwo");
+    assert_eq!(event["contacts"][0]["message"], "one\ntwo");
 
     // The same without a browser is answered with JSON.
     let answer = world

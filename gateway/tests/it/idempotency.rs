@@ -96,7 +96,7 @@ async fn a_thousand_clients_with_a_hundred_keys_make_a_hundred_contacts() {
     }
     assert_eq!(receipts.len(), 100);
     assert!(receipts.values().all(|receipts| receipts.len() == 1), "{receipts:?}");
-    assert_eq!(world.messages("CONTACTS").await, 100);
+    assert_eq!(world.contacts().await, 100);
 }
 
 #[tokio::test]

@@ -23,6 +23,19 @@ impl World {
         jetstream::new(async_nats::connect(self.nats.url()).await.unwrap())
     }
 
+    /// The number of contacts in `CONTACTS`.
+    pub(crate) async fn contacts(&self) -> usize {
+        let stream = self.jetstream().await.get_stream("CONTACTS").await.unwrap();
+        let state = &stream.cached_info().state;
+        let mut contacts = 0;
+        for sequence in 1..=state.last_sequence {
+            let message = stream.get_raw_message(sequence).await.unwrap();
+            let group: Value = serde_json::from_slice(&message.payload).unwrap();
+            contacts += group["contacts"].as_array().unwrap().len();
+        }
+        contacts
+    }
+
     /// How many messages a stream holds.
     pub(crate) async fn messages(&self, stream: &str) -> u64 {
         self.jetstream().await.get_stream(stream).await.unwrap().cached_info().state.messages

@@ -19,7 +19,7 @@ use super::{
 use crate::run::say;
 
 /// The number of the largest contacts in one message: 900 KB, which the bus takes.
-const LARGEST_GROUP: u64 = 40;
+const LARGEST_GROUP: u64 = 20;
 
 /// The number of messages of the former format in one atomic batch.
 const FORMER_BATCH: u64 = 1_000;
