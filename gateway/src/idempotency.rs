@@ -61,7 +61,7 @@ impl Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     is_visitor: bool,
-    key: String,
+    hash: String,
     fingerprint: String,
 }
 
@@ -97,7 +97,7 @@ impl Key {
         let said = said.unwrap_or_else(|_| body.to_vec());
         Self {
             is_visitor: *scope == Scope::Visitor,
-            key: hash(&[scope.as_bytes(), text]),
+            hash: hash(&[scope.as_bytes(), text]),
             fingerprint: hash(&[&said]),
         }
     }
@@ -245,7 +245,7 @@ async fn claim<H: KeyHolder>(
 ) -> Result<Claim<H>, Problem> {
     let fresh = KeyUsed {
         v: V1,
-        key: key.key,
+        key: key.hash,
         fingerprint: key.fingerprint,
         id,
         received_at: now,
@@ -328,10 +328,10 @@ mod tests {
         let (visitor, jenkins) = (Scope::Visitor, Scope::Caller("builds jenkins".to_owned()));
         let one = key("abc", &visitor, &body).unwrap().unwrap();
         assert_eq!(key("abc", &visitor, &body).unwrap().unwrap(), one);
-        assert_ne!(key("abc", &jenkins, &body).unwrap().unwrap().key, one.key);
-        assert_ne!(key("abd", &visitor, &body).unwrap().unwrap().key, one.key);
+        assert_ne!(key("abc", &jenkins, &body).unwrap().unwrap().hash, one.hash);
+        assert_ne!(key("abd", &visitor, &body).unwrap().unwrap().hash, one.hash);
         let other_body = key("abc", &visitor, &json!({"a": 2})).unwrap().unwrap();
-        assert!(other_body.key == one.key && other_body.fingerprint != one.fingerprint);
+        assert!(other_body.hash == one.hash && other_body.fingerprint != one.fingerprint);
         assert_eq!(Key::of(&HeaderMap::new(), None, &visitor, Vec::new).unwrap(), None);
         for bad in ["", "a b", &"x".repeat(256)] {
             assert_eq!(key(bad, &visitor, &body), Err(400), "{bad}");

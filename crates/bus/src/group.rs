@@ -118,24 +118,23 @@ impl<G: Group> Log for GroupLog<G> {
         self.bus.wait_until_connected().await;
         let mut unanswered = 0;
         while self.in_doubt.load(Relaxed) {
-            match self.bus.stream_info(G::STREAM).await {
-                Ok(_) => self.in_doubt.store(false, Relaxed),
-                Err(_) => {
-                    unanswered += 1;
-                    if unanswered % PROBES_A_CONNECTION == 0 {
-                        self.bus.connect_again().await;
-                    }
-                    sleep(PROBE_PAUSE).await;
-                    self.bus.wait_until_connected().await;
-                }
+            if self.bus.stream_info(G::STREAM).await.is_ok() {
+                self.in_doubt.store(false, Relaxed);
+                return;
             }
+            unanswered += 1;
+            if unanswered % PROBES_A_CONNECTION == 0 {
+                self.bus.connect_again().await;
+            }
+            sleep(PROBE_PAUSE).await;
+            self.bus.wait_until_connected().await;
         }
     }
 
     async fn commit(&self, group: Vec<Member>, deadline: Instant) -> Shared {
         let members = u32::try_from(group.len()).unwrap_or(u32::MAX);
         self.bus.metrics.group.with_label_values(&[G::STREAM.name]).observe(members.into());
-        let span = self.span(&group);
+        let span = group_span(G::STREAM.name, &group);
         let mut headers = HeaderMap::new();
         headers::set(&mut headers, NATS_MESSAGE_ID, &Uuid::now_v7().simple().to_string());
         let payload = Bytes::from(G::join(group.iter().map(|member| member.payload.as_slice())));
@@ -150,32 +149,30 @@ impl<G: Group> Log for GroupLog<G> {
     }
 }
 
-impl<G: Group> GroupLog<G> {
-    /// Returns the span of a group: in a trace of its own, since its members belong to many, and
-    /// linked to theirs both ways. A lone member has a span already.
-    fn span(&self, group: &[Member]) -> Span {
-        if let [only] = group {
-            return only.span.clone().unwrap_or_else(Span::none);
-        }
-        if group.iter().all(|member| member.span.is_none()) {
-            return Span::none();
-        }
-        let span = tracing::info_span!(
-            parent: None,
-            "publish group",
-            otel.name = format_args!("send group {}", G::STREAM.name),
-            otel.kind = "client",
-            messaging.system = "nats",
-            messaging.operation.name = "send",
-            messaging.operation.type = "send",
-            messaging.destination.name = G::STREAM.name,
-            messaging.batch.message_count = group.len(),
-        );
-        let context = propagation::span_context(&span);
-        for member in group.iter().filter_map(|member| member.span.as_ref()) {
-            spans::link(&span, &propagation::span_context(member));
-            spans::link(member, &context);
-        }
-        span
+/// Returns the span of a group: in a trace of its own, since its members belong to many, and
+/// linked to theirs both ways. A lone member has a span already.
+fn group_span(stream: &'static str, group: &[Member]) -> Span {
+    if let [only] = group {
+        return only.span.clone().unwrap_or_else(Span::none);
     }
+    if group.iter().all(|member| member.span.is_none()) {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        parent: None,
+        "publish group",
+        otel.name = format_args!("send group {}", stream),
+        otel.kind = "client",
+        messaging.system = "nats",
+        messaging.operation.name = "send",
+        messaging.operation.type = "send",
+        messaging.destination.name = stream,
+        messaging.batch.message_count = group.len(),
+    );
+    let context = propagation::span_context(&span);
+    for member in group.iter().filter_map(|member| member.span.as_ref()) {
+        spans::link(&span, &propagation::span_context(member));
+        spans::link(member, &context);
+    }
+    span
 }

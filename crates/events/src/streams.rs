@@ -301,7 +301,8 @@ pub fn contact_worker_consumer() -> Consumer {
         ack_wait: Duration::from_secs(15),
         max_ack_pending: 5_000,
         batch: 1_000,
-        batch_bytes: BATCH_BYTES,
+        // More than the largest group. Three of them, and their documents, fit 64 MiB.
+        batch_bytes: 700_000,
         batches_in_process: 3,
         removes_settled: true,
         max_failures: 10,

@@ -129,7 +129,7 @@ async fn the_same_id_is_stored_once_and_poison_stops_nobody() {
     assert_eq!(world.collection().await.count_documents(doc! {}).await.unwrap(), 1);
     assert_eq!(world.messages("DEAD_LETTERS").await, Some(1));
     let log = world.worker.server.log();
-    assert!(log.contains("dead letter: not a portfolio.contact.submitted.v1"), "{log}");
+    assert!(log.contains("dead letter: not a portfolio.contact.submitted: "), "{log}");
     assert!(!log.contains("canary"), "contact data in the log: {log}");
     let series = r#"contacts_dead_lettered_total{consumer="contact-worker",stream="CONTACTS"} "#;
     assert!((world.worker.metric(series).await.unwrap() - 1.0).abs() < 0.5);

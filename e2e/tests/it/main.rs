@@ -14,5 +14,6 @@ mod metrics;
 mod reference;
 mod rollout_faults;
 mod shutdown;
+mod store;
 mod visitors;
 mod world;

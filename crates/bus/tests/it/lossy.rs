@@ -37,7 +37,7 @@ const ACKNOWLEDGEMENT: &[u8] = b"\"seq\":";
 
 pub(crate) struct Lossy {
     pub(crate) url: String,
-    pub(crate) lost: Arc<AtomicBool>,
+    pub(crate) done: Arc<AtomicBool>,
     accepting: AbortHandle,
 }
 
@@ -46,16 +46,16 @@ impl Lossy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let url = format!("nats://{}", listener.local_addr()?);
         let server = server.strip_prefix("nats://").context("a URL of NATS")?.to_owned();
-        let lost = Arc::new(AtomicBool::default());
+        let done = Arc::new(AtomicBool::default());
         let accepting = tokio::spawn({
-            let lost = lost.clone();
+            let done = done.clone();
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    tokio::spawn(relay(client, server.clone(), loss, lost.clone()));
+                    tokio::spawn(relay(client, server.clone(), loss, done.clone()));
                 }
             }
         });
-        Ok(Self { url, lost, accepting: accepting.abort_handle() })
+        Ok(Self { url, done, accepting: accepting.abort_handle() })
     }
 }
 
@@ -70,7 +70,7 @@ async fn relay(
     client: TcpStream,
     server: String,
     loss: Loss,
-    lost: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
 ) -> std::io::Result<()> {
     let (from_server, to_server) = TcpStream::connect(server).await?.into_split();
     let (from_client, to_client) = client.into_split();
@@ -78,7 +78,7 @@ async fn relay(
         let found = chunk.windows(REQUEST.len()).position(|window| window == REQUEST);
         if let Some(at) = found
             && loss == Loss::PullRequest
-            && !lost.swap(true, SeqCst)
+            && !done.swap(true, SeqCst)
         {
             chunk[at..at + LOST.len()].copy_from_slice(LOST);
         }
@@ -86,7 +86,7 @@ async fn relay(
     });
     let down = copy(from_server, to_client, |chunk| {
         let found = chunk.windows(ACKNOWLEDGEMENT.len()).any(|window| window == ACKNOWLEDGEMENT);
-        !(found && loss == Loss::Acknowledgement && !lost.swap(true, SeqCst))
+        !(found && loss == Loss::Acknowledgement && !done.swap(true, SeqCst))
     });
     tokio::select! {
         result = up => result,

@@ -90,7 +90,7 @@ async fn an_acknowledgement_that_was_lost_is_not_taken_for_another_writer() {
     world.bus = connect(&lossy.url, &world.readiness).await;
     let first = change(0, RolloutState::Accepted);
     let published = world.bus.publish_after(&first, 0, WITHIN).await.unwrap();
-    assert!(lossy.lost.load(std::sync::atomic::Ordering::SeqCst));
+    assert!(lossy.done.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!((published.sequence, published.duplicate), (1, true));
     let second = change(1, RolloutState::Succeeded);
     world.bus.publish_after(&second, published.sequence, WITHIN).await.unwrap();
