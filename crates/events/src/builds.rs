@@ -1,4 +1,4 @@
-//! What CI says of a build.
+//! Finished builds, as CI reports them.
 
 use std::{fmt, str::FromStr};
 
@@ -15,7 +15,7 @@ use crate::{Digest, Event, JobName, PIPELINE, Stream, TargetName, V1};
 pub struct BuildId(pub Uuid);
 
 impl BuildId {
-    /// A new one, which sorts after those made before.
+    /// Returns a new id, which sorts after those made before.
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
@@ -41,29 +41,29 @@ impl FromStr for BuildId {
     }
 }
 
-/// How a build ended, in Jenkins' words. Only [`BuildStatus::Success`] deploys.
+/// The result of a build, in Jenkins' words. Only [`BuildStatus::Success`] deploys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BuildStatus {
-    /// It worked.
+    /// The build and its tests succeeded.
     Success,
-    /// It was built, but its tests failed.
+    /// The build succeeded, and its tests failed.
     Unstable,
-    /// It broke.
+    /// The build failed.
     Failure,
-    /// It was not run.
+    /// The build did not run.
     NotBuilt,
-    /// Somebody stopped it.
+    /// A person stopped the build.
     Aborted,
 }
 
 impl BuildStatus {
-    /// All of them, in the order of Jenkins' `Result`.
+    /// All results, in the order of Jenkins' `Result`.
     pub const ALL: [Self; 5] =
         [Self::Success, Self::Unstable, Self::Failure, Self::NotBuilt, Self::Aborted];
 
-    /// The word on the wire.
+    /// Returns the word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -86,22 +86,22 @@ impl fmt::Display for BuildStatus {
     }
 }
 
-/// Who wants a build deployed in spite of what speaks against it, and why.
+/// The decision of a person to deploy a build in spite of its age or its quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forced {
     /// The name of the person's token.
     pub by: String,
-    /// In the person's own words.
+    /// The reason, in the person's own words.
     pub reason: String,
-    /// Whether it is the way back to a version that was good: that is done even while the target is frozen.
+    /// Marks a rollback to a version that succeeded, which a freeze does not stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
 }
 
-/// CI finished a build. Subject `pipeline.build.<job>`.
+/// A finished build. Subject `pipeline.build.<job>`.
 ///
-/// `image` is kept as it was posted. The gateway refuses what cannot be deployed, and the planner judges again, because
-/// the bus has other doors than the gateway.
+/// `image` is kept as it was posted. The gateway refuses an image that cannot be deployed, and the
+/// planner checks it again, because other clients of the bus may publish builds too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildFinished {
     /// The payload's version.
@@ -112,32 +112,34 @@ pub struct BuildFinished {
     pub job: JobName,
     /// The build's number within its job.
     pub number: u64,
-    /// How it ended.
+    /// The result.
     pub status: BuildStatus,
-    /// The image it made, with its tag.
+    /// The image that the build made, with its tag.
     pub image: String,
-    /// Pins the image's content.
+    /// The digest, which pins the image's content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// The commit it was built from.
+    /// The commit that was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The branch it was built from.
+    /// The branch that was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Where CI shows the build.
+    /// The page on which CI shows the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Set where a person wants it deployed although it is older than what runs, or in quarantine.
+    /// Set if a person wants the build deployed although it is older than what runs, or in
+    /// quarantine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<Forced>,
-    /// The only target that it is for, where a person chose one; else it is for all that take its image.
+    /// The only target to deploy to, if a person chose one; otherwise all targets of the image's
+    /// repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetName>,
-    /// The trace in which it came, as W3C Trace Context writes it.
+    /// The trace id of the request that posted the build, in the form of W3C Trace Context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// When the gateway took it.
+    /// The time at which the gateway received the build.
     pub received_at: DateTime<Utc>,
 }
 

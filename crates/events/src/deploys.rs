@@ -1,11 +1,11 @@
-//! What the planner asks of the executor of a target.
+//! The planner's requests to the executor of a target.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{BuildId, DEPLOYS, Event, Stream, TargetName, V1};
 
-/// The planner accepted a build for a target. Subject `deploy.<target>`.
+/// A request to deploy a build that the planner accepted for a target. Subject `deploy.<target>`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployRequested {
     /// The payload's version.
@@ -14,20 +14,21 @@ pub struct DeployRequested {
     pub build_id: BuildId,
     /// The target to deploy it to.
     pub target: TargetName,
-    /// The image to set, with its tag and, where CI gave one, its digest.
+    /// The image to set, with its tag and, if CI gave one, its digest.
     pub image: String,
-    /// Whether a person wants it although it is older than what runs, or in quarantine.
+    /// Set if a person wants the build deployed although it is older than what runs, or in
+    /// quarantine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forced: bool,
-    /// Whether it is the way back to a version that was good: that is done even while the target is frozen.
+    /// Marks a rollback to a version that succeeded, which a freeze does not stop.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rollback: bool,
-    /// When the planner asked for it.
+    /// The time of the request.
     pub requested_at: DateTime<Utc>,
 }
 
 impl DeployRequested {
-    /// The subject of a target's requests.
+    /// Returns the subject of a target's requests.
     pub fn subject_of(target: &TargetName) -> String {
         format!("deploy.{target}")
     }

@@ -1,14 +1,16 @@
-//! Image references, tags and digests: read by the grammar of the OCI distribution specification and of Docker's
-//! familiar names, so that `mastereflex123/portfolio` and `docker.io/mastereflex123/portfolio` are known to be one.
+//! Image references, tags and digests, by the grammar of the OCI distribution specification.
+//!
+//! Docker's familiar names are read too: `mastereflex123/portfolio` is the same repository as
+//! `docker.io/mastereflex123/portfolio`.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is no image reference.
+/// A text is not an image reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidImage {
-    /// Nothing there.
+    /// The text is empty.
     #[error("an image reference is not empty")]
     Empty,
     /// The name is longer than the specification allows.
@@ -22,7 +24,8 @@ pub enum InvalidImage {
     Repository,
     /// The tag is outside the grammar.
     #[error(
-        "a tag has 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', and starts with none of the last two"
+        "a tag has 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', and starts with none of the last \
+         two"
     )]
     Tag,
     /// The digest is outside the grammar.
@@ -36,7 +39,7 @@ pub enum InvalidImage {
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest as text.
+    /// Returns the digest as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -80,7 +83,7 @@ impl fmt::Display for Digest {
     }
 }
 
-/// An image reference in full: registry, repository, and what picks one image of it.
+/// An image reference in full: registry, repository, and the tag or digest that picks one image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageReference {
     registry: String,
@@ -93,32 +96,32 @@ impl ImageReference {
     /// The longest `registry/repository`, by the distribution specification.
     pub const MAX_NAME: usize = 255;
 
-    /// The registry's host; `docker.io` where none was written.
+    /// Returns the registry's host: `docker.io` if the reference names none.
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// The repository within its registry, such as `mastereflex123/portfolio`.
+    /// Returns the repository within its registry, such as `mastereflex123/portfolio`.
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The tag, where there is one.
+    /// Returns the tag, if there is one.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest, where there is one.
+    /// Returns the digest, if there is one.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// `registry/repository` in full.
+    /// Returns `registry/repository` in full.
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// Whether both name the same repository, whatever their tags.
+    /// Returns true if both name the same repository, with any tags.
     pub fn same_repository(&self, other: &Self) -> bool {
         self.registry == other.registry && self.repository == other.repository
     }
@@ -169,7 +172,7 @@ impl fmt::Display for ImageReference {
 
 const DOCKER_HUB: &str = "docker.io";
 
-/// Docker's rule: the first part is a registry if it could not be a user's name.
+/// Splits a name by Docker's rule: the first part is a registry if it cannot be a user's name.
 fn split_registry(name: &str) -> (String, String) {
     let (registry, repository) = match name.split_once('/') {
         Some((first, rest))
@@ -186,7 +189,7 @@ fn split_registry(name: &str) -> (String, String) {
             (DOCKER_HUB.to_owned(), format!("library/{repository}"))
         }
         "index.docker.io" => (DOCKER_HUB.to_owned(), repository.to_owned()),
-        // Host names know no case.
+        // Host names are case-insensitive.
         _ => (registry.to_ascii_lowercase(), repository.to_owned()),
     }
 }
@@ -203,7 +206,7 @@ fn is_registry(text: &str) -> bool {
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// Matches `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_path_component(text: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let mut rest = text;
@@ -223,7 +226,7 @@ fn is_path_component(text: &str) -> bool {
     }
 }
 
-/// `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`
+/// Matches `[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}`.
 fn parse_tag(text: &str) -> Result<String, InvalidImage> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let bytes = text.as_bytes();
@@ -243,10 +246,10 @@ fn is_lower_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// Why a tag names no build.
+/// A tag names no build.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTag {
-    /// The tag moves from build to build.
+    /// The tag is `latest`, which moves from build to build.
     #[error("the tag 'latest' names no build: a tag like v42-abc1234 does")]
     Latest,
     /// The tag has another form.
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_hubs_short_forms_mean_the_same() {
+    fn short_names_of_docker_hub_are_completed() {
         for (short, full) in [
             ("redis", "docker.io/library/redis"),
             ("redis:7", "docker.io/library/redis:7"),
@@ -319,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_the_grammar_is_named() {
+    fn an_error_names_the_part_outside_the_grammar() {
         let long = format!("a/{}", "x".repeat(250));
         for (text, why) in [
             ("", InvalidImage::Empty),
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_pins_a_tag() {
+    fn a_reference_may_have_a_tag_and_a_digest() {
         let text = format!("a/b:v1-abcd@sha256:{}", "0a".repeat(32));
         let image = parse(&text).unwrap();
         assert_eq!(image.tag(), Some("v1-abcd"));
@@ -355,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_has_one_tag() {
+    fn a_build_tag_has_one_form() {
         let tag: BuildTag = "v42-abc1234".parse().unwrap();
         assert_eq!((tag.number, tag.commit.as_str()), (42, "abc1234"));
         assert_eq!("latest".parse::<BuildTag>(), Err(InvalidTag::Latest));

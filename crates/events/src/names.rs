@@ -1,15 +1,17 @@
-//! Names that end up in subjects. A subject's tokens are separated by dots and may hold no space, `*` or `>`.
+//! Names that are part of subjects. Dots separate a subject's tokens, which hold no space, `*` or
+//! `>`.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Why a name is not one.
+/// A text is not a name of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// A target's name is not a DNS label.
     #[error(
-        "a target's name has 1 to 63 of a-z, 0-9 and '-', and starts and ends with a letter or digit"
+        "a target's name has 1 to 63 of a-z, 0-9 and '-', and starts and ends with a letter or \
+         digit"
     )]
     Target,
     /// A job's name is empty, too long, or holds control characters.
@@ -20,14 +22,18 @@ pub enum InvalidName {
     Job,
 }
 
-/// The name of a deployment target: a DNS label (RFC 1123), as Kubernetes' own names.
+/// The name of a target: a DNS label (RFC 1123), like Kubernetes' own names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$"))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(value_type = String, pattern = "^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
+)]
 pub struct TargetName(String);
 
 impl TargetName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -67,21 +73,23 @@ impl fmt::Display for TargetName {
     }
 }
 
-/// The name of a CI job, as the CI says it: `portfolio`, or `folder/my job` with Jenkins.
+/// The name of a CI job, as CI writes it: `portfolio`, or `folder/my job` in Jenkins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobName(String);
 
 impl JobName {
-    /// The longest name, in characters. Its escaped form, of 2,400 bytes at most, still fits a subject.
+    /// The longest name, in characters. Its escaped form, of 2,400 bytes at most, still fits a
+    /// subject.
     pub const MAX_CHARACTERS: usize = 200;
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name as one token of a subject: every byte outside `A-Z a-z 0-9 _ -` as `%XX`, as in URLs.
+    /// Returns the name as one token of a subject: every byte outside `A-Z a-z 0-9 _ -` becomes
+    /// `%XX`, as in URLs.
     pub fn subject_token(&self) -> String {
         use fmt::Write as _;
         let mut token = String::with_capacity(self.0.len());
@@ -143,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_becomes_one_token_whatever_it_is_called() {
+    fn any_name_of_a_job_becomes_one_token() {
         let token = |name: &str| name.parse::<JobName>().unwrap().subject_token();
         assert_eq!(token("portfolio"), "portfolio");
         assert_eq!(token("folder/my job.v2"), "folder%2Fmy%20job%2Ev2");
@@ -152,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_has_a_name() {
+    fn a_job_name_is_neither_empty_nor_long() {
         for bad in ["", "  ", "a\nb", "a\0", &"x".repeat(201)] {
             assert_eq!(bad.parse::<JobName>(), Err(InvalidName::Job), "{bad:?}");
         }

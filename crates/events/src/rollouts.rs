@@ -1,4 +1,4 @@
-//! What became of a build on a target: the log from which every question about a rollout is answered.
+//! The state changes of rollouts: the log from which every question about a rollout is answered.
 
 use std::fmt;
 
@@ -7,49 +7,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::{BuildFinished, BuildId, Event, ROLLOUTS, Stream, TargetName, V1};
 
-/// Where a rollout stands.
+/// The state of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RolloutState {
-    /// The planner takes it; it waits for its turn.
+    /// The planner has accepted the build; the rollout waits for its turn.
     Accepted,
-    /// The planner does not take it. Terminal.
+    /// The planner, or the executor before it began, has rejected the build. Terminal.
     Rejected,
-    /// A newer build took its place before it began. Terminal.
+    /// A newer build has taken its place before it began. Terminal.
     Superseded,
-    /// The image is being set.
+    /// The executor sets the image.
     Patching,
     /// The image is set, and Kubernetes replaces the pods.
     Progressing,
-    /// The new version is asked who it is.
+    /// The smoke test asks the new version for its name.
     SmokeTesting,
-    /// `ArgoCD` has yet to agree.
+    /// `ArgoCD` does not agree yet.
     AwaitingArgocd,
-    /// It failed, and the image before it is being set again.
+    /// The rollout has failed, and the executor sets an earlier image again.
     RollingBack,
     /// Verdict: the new version serves.
     Succeeded,
-    /// Verdict: it does not.
+    /// Verdict: the rollout failed, and nothing was set back, or the rollback failed too.
     Failed,
-    /// Verdict: it failed, and the version before it serves again.
+    /// Verdict: the rollout failed, and an earlier version serves again.
     RolledBack,
-    /// Verdict: somebody else undid it.
+    /// Verdict: somebody else has set another image.
     Reverted,
 }
 
 impl RolloutState {
-    /// Whether nothing comes after it.
+    /// Returns true if no state follows this one.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Rejected | Self::Superseded) || self.is_verdict()
     }
 
-    /// Whether it tells how a rollout that began has ended.
+    /// Returns true for a verdict: the end of a rollout that had begun.
     pub fn is_verdict(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::RolledBack | Self::Reverted)
     }
 
-    /// Whether this state may follow another one of the same rollout. Nothing follows a terminal state.
+    /// Returns true if this state may follow `before` in the same rollout. No state follows a
+    /// terminal one.
     pub fn may_follow(self, before: Self) -> bool {
         match before {
             before if before.is_terminal() => false,
@@ -64,7 +65,7 @@ impl RolloutState {
         }
     }
 
-    /// The word on the wire and in metric labels.
+    /// Returns the word on the wire and in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
@@ -89,37 +90,38 @@ impl fmt::Display for RolloutState {
     }
 }
 
-/// Counts of pods, as the Deployment's status has them.
+/// Counts of pods, from the Deployment's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Progress {
-    /// How many there shall be.
+    /// The number of pods that the Deployment asks for.
     pub desired: i32,
-    /// How many have the new template.
+    /// The number of pods that have the new template.
     pub updated: i32,
-    /// How many are ready, of either template.
+    /// The number of ready pods, of any template.
     pub ready: i32,
-    /// How many have been ready for `minReadySeconds`, of either template.
+    /// The number of pods, of any template, that have been ready for `minReadySeconds`.
     pub available: i32,
 }
 
-/// Why a rollout failed.
+/// The reason why a rollout failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Diagnosis {
-    /// One word, Kubernetes' own where there is one: `ImagePullBackOff`, `DeadlineExceeded`.
+    /// The cause in one word, Kubernetes' own if there is one: `ImagePullBackOff`,
+    /// `DeadlineExceeded`.
     pub cause: String,
-    /// One sentence for people.
+    /// The cause in one sentence, for people.
     pub summary: String,
     /// The pods that show it.
     #[serde(default)]
     pub pods: Vec<PodDiagnosis>,
-    /// What Kubernetes' events say of it.
+    /// The texts of Kubernetes' events about it.
     #[serde(default)]
     pub events: Vec<String>,
 }
 
-/// What one container of a pod shows.
+/// The trouble of one container of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PodDiagnosis {
@@ -131,98 +133,101 @@ pub struct PodDiagnosis {
     pub reason: String,
     /// Kubernetes' message.
     pub message: String,
-    /// How the container last ended, if it did.
+    /// The exit code with which the container last ended, if it did.
     pub exit_code: Option<i32>,
-    /// How often it was started again.
+    /// The number of times that the container was started again.
     pub restarts: i32,
-    /// Its last lines, oldest first.
+    /// The last lines of the container's log, oldest first.
     #[serde(default)]
     pub log_tail: Vec<String>,
 }
 
-/// The way back of a rollout that failed.
+/// The rollback of a rollout that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollback {
     /// The image to go back to.
     pub image: String,
-    /// When the way back fails if it is not done by then.
+    /// The deadline of the rollback.
     pub deadline_at: DateTime<Utc>,
     /// The Deployment's generation that our write made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// When that write was made, by the API server's clock, to the second.
+    /// The time of that write, by the API server's clock, to the second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_at: Option<DateTime<Utc>>,
-    /// Why the way back failed too.
+    /// The reason why the rollback failed too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
 }
 
-/// A rollout changed. Subject `rollout.<target>.<build id>`.
+/// A state change of a rollout. Subject `rollout.<target>.<build id>`.
 ///
-/// Each carries all that is known, so the last one alone tells where the rollout stands, and is enough to go on after a
-/// crash. One writer at a time: a change is stored only if its writer has seen the one before it.
+/// A change carries everything that is known of the rollout. So the last one is enough to show the
+/// rollout, and to go on after a crash. The log has one writer at a time: the bus stores a change
+/// only if its writer knows the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutChanged {
     /// The payload's version.
     pub v: V1,
     /// The build.
     pub build_id: BuildId,
-    /// The target; none if no target takes the build.
+    /// The target; none if the build belongs to no target.
     pub target: Option<TargetName>,
-    /// Counts the changes of one rollout, from 0.
+    /// The number of the change within its rollout, from 0.
     pub step: u32,
-    /// Where it stands now.
+    /// The state after the change.
     pub state: RolloutState,
-    /// Since when.
+    /// The time of the change.
     pub at: DateTime<Utc>,
-    /// What happened, in one sentence.
+    /// The event that led to the change, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Why it ended so, where it did not succeed.
+    /// The reason for the end of a rollout that did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The image to deploy.
     pub image: String,
-    /// The image that stood there before.
+    /// The image that was set before ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_image: Option<String>,
-    /// When the planner judged it.
+    /// The time of the planner's decision.
     pub started_at: DateTime<Utc>,
-    /// When it fails if it is not done by then. Set once, when the image is about to be set.
+    /// The deadline of the rollout. Set once, before the image is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<DateTime<Utc>>,
-    /// The commit that asks `ArgoCD` for the image, where it is set so.
+    /// The commit that sets the image, if the target uses `gitops`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The Deployment's generation that our write made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// When our write was made, by the API server's clock, to the second; none if the image stood there already.
+    /// The time of our write, by the API server's clock, to the second; none if the image was set
+    /// already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_at: Option<DateTime<Utc>>,
     /// Counts of pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
-    /// Since when something is wrong that may pass by itself.
+    /// The time since which a trouble lasts that may pass by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble_since: Option<DateTime<Utc>>,
-    /// Why it failed; while it is under way, what is wrong so far.
+    /// The reason of the failure; while the rollout is under way, the trouble so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
-    /// The way back, once it has begun.
+    /// The rollback, once it has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<Rollback>,
-    /// The build, with the planner's change only.
+    /// The build, in the planner's change only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildFinished>,
-    /// How many rollouts the planner made of the build, with its change only: the build is not done before all are.
+    /// The number of rollouts that the planner made of the build, in its change only. The build is
+    /// done once all of them are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<u32>,
 }
 
 impl RolloutChanged {
-    /// The first change of a rollout, in a state that a planner may give it.
+    /// Returns the first change of a rollout, in a state that a planner may give it.
     pub fn first(
         build_id: BuildId,
         target: Option<TargetName>,
@@ -255,23 +260,25 @@ impl RolloutChanged {
         }
     }
 
-    /// The subject of one rollout. A build that no target takes has the token `_` in the target's place.
+    /// Returns the subject of one rollout. A build that belongs to no target has the token `_` in
+    /// place of the target.
     pub fn subject_of(target: Option<&TargetName>, build_id: BuildId) -> String {
         format!("rollout.{}.{build_id}", target.map_or("_", TargetName::as_str))
     }
 
-    /// The subjects of all rollouts of one build.
+    /// Returns the subjects of all rollouts of one build.
     pub fn subjects_of_build(build_id: BuildId) -> String {
         format!("rollout.*.{build_id}")
     }
 
-    /// Whether the version was set and failed: it is not set again before a person forces it.
+    /// Returns true if the version was set and failed. It is in quarantine then: only a person can
+    /// have it set again.
     pub fn quarantines(&self) -> bool {
         matches!(self.state, RolloutState::Failed | RolloutState::RolledBack)
             && self.generation.is_some()
     }
 
-    /// The change that follows this one: the same rollout in another state.
+    /// Returns the change that follows this one: the same rollout in another state.
     #[must_use]
     pub fn next(&self, state: RolloutState, at: DateTime<Utc>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What is decided about a target, and how it stands.
+//! Decisions of people about targets, and the state of each target.
 
 use std::{fmt, str::FromStr};
 
@@ -8,14 +8,15 @@ use uuid::Uuid;
 
 use crate::{Event, Progress, Stream, TARGETS, TargetName, V1};
 
-/// Nothing is deployed to a target; what runs already is finished, and an operator may still go back.
+/// A freeze of a target: no rollout begins. A rollout that is under way is finished, and an
+/// operator may still roll back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freeze {
     /// The name of the person's token.
     pub by: String,
-    /// In the person's own words.
+    /// The reason, in the person's own words.
     pub reason: String,
-    /// When it ends by itself; none if a person has to end it.
+    /// The time at which the freeze ends by itself; none if a person has to end it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
 }
@@ -43,17 +44,21 @@ impl Day {
 
 /// A time of day, to the minute: `00:00` to `24:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(value_type = String, pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"))]
+#[cfg_attr(
+    feature = "openapi",
+    derive(utoipa::ToSchema),
+    schema(value_type = String, pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$")
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct ClockTime(u16);
 
 impl ClockTime {
-    /// The day's beginning.
+    /// The beginning of the day.
     pub const MIDNIGHT: Self = Self(0);
-    /// The day's end.
+    /// The end of the day.
     pub const END: Self = Self(24 * 60);
 
-    /// Hours and minutes; 24 and 0 at the day's end.
+    /// Returns hours and minutes: 24 and 0 at the end of the day.
     pub fn parts(self) -> (u8, u8) {
         let part = |number: u16| u8::try_from(number).unwrap_or_default();
         (part(self.0 / 60), part(self.0 % 60))
@@ -101,20 +106,20 @@ impl fmt::Display for ClockTime {
     }
 }
 
-/// Hours in which nothing is deployed, each week anew.
+/// Hours of each week in which no rollout begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FreezeWindow {
-    /// The days on which it begins.
+    /// The days on which the window begins.
     pub days: Vec<Day>,
-    /// When it begins.
+    /// The time at which the window begins.
     #[serde(default = "midnight")]
     pub from: ClockTime,
-    /// When it ends: on the next day, if that is not after its beginning.
+    /// The time at which the window ends: on the next day, unless it is after `from`.
     #[serde(default = "end")]
     pub to: ClockTime,
-    /// The time zone of both, by its name in the IANA database, such as `Europe/Berlin`.
+    /// The time zone of both times, by its name in the IANA database, such as `Europe/Berlin`.
     pub zone: String,
 }
 
@@ -126,61 +131,62 @@ fn end() -> ClockTime {
     ClockTime::END
 }
 
-/// A target as the deployer knows it: what it is told to do, and what it sees in the cluster.
+/// A target: its configuration, and the deployer's view of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetState {
-    /// The repository whose builds it takes.
+    /// The repository whose builds are deployed to the target.
     pub image: String,
-    /// Where its Deployment is.
+    /// The Deployment's namespace.
     pub namespace: String,
     /// The Deployment's name.
     pub deployment: String,
     /// The container whose image is set.
     pub container: String,
-    /// When nothing is deployed to it.
+    /// The hours in which no rollout begins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze_windows: Vec<FreezeWindow>,
-    /// The image that the Deployment has now, whoever set it; none if there is no such Deployment or container.
+    /// The image that the Deployment has now, ours or not; none if there is no such Deployment or
+    /// container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<String>,
-    /// Counts of its pods.
+    /// Counts of the target's pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
 
-/// What changed about a target.
+/// The kinds of change of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetChange {
-    /// A person said that nothing is to be deployed to it.
+    /// A person has frozen the target.
     Frozen(Freeze),
-    /// A person ended that.
+    /// A person has ended the freeze.
     Resumed {
         /// The name of the person's token.
         by: String,
     },
-    /// The deployer sees it so.
+    /// The deployer has observed another state.
     Observed(TargetState),
 }
 
-/// Something changed about a target. Subjects `target.<target>.freeze` for what people decide, and `target.<target>.state`
-/// for what the deployer sees.
+/// A change of a target. Subject `target.<target>.freeze` for a decision of a person, and
+/// `target.<target>.state` for an observation of the deployer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetChanged {
     /// The payload's version.
     pub v: V1,
-    /// Names this change.
+    /// Names the change.
     pub id: Uuid,
     /// The target.
     pub target: TargetName,
-    /// When.
+    /// The time of the change.
     pub at: DateTime<Utc>,
-    /// What.
+    /// The change itself.
     pub change: TargetChange,
 }
 
 impl TargetChanged {
-    /// A new change.
+    /// Returns a new change.
     pub fn new(target: TargetName, change: TargetChange, at: DateTime<Utc>) -> Self {
         Self { v: V1, id: Uuid::now_v7(), target, at, change }
     }
@@ -208,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_of_day_has_two_digits_and_two() {
+    fn a_time_of_day_has_two_digits_for_hours_and_two_for_minutes() {
         for (text, parts) in
             [("00:00", (0, 0)), ("09:05", (9, 5)), ("23:59", (23, 59)), ("24:00", (24, 0))]
         {

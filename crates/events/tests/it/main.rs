@@ -1,4 +1,4 @@
-//! The wire is frozen: what a payload looks like, what the streams are, and what a reference means.
+//! The wire is frozen: the JSON of payloads, the streams, and the meaning of image references.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod properties;

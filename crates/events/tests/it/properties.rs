@@ -1,11 +1,11 @@
-//! What holds for every image reference, tag and job name.
+//! Properties of every image reference, tag, job name and rollout state.
 
 use events::{BuildTag, ImageReference, JobName};
 use proptest::prelude::*;
 
 proptest! {
     #[test]
-    fn no_text_makes_the_parsers_panic(text in ".{0,300}") {
+    fn no_text_makes_a_parser_panic(text in ".{0,300}") {
         let _ = text.parse::<ImageReference>();
         let _ = text.parse::<BuildTag>();
         let _ = text.parse::<JobName>();
@@ -14,7 +14,8 @@ proptest! {
     #[test]
     fn a_reference_in_full_reads_back_as_itself(
         registry in "([a-z0-9]{1,8}\\.[a-z]{2,3}(:[1-9][0-9]{0,3})?/)?",
-        path in "[a-z0-9]{1,8}((_|__|-{1,3})[a-z0-9]{1,4}){0,2}(/[a-z0-9]{1,8}(\\.[a-z0-9]{1,8})?){0,2}",
+        path in "[a-z0-9]{1,8}((_|__|-{1,3})[a-z0-9]{1,4}){0,2}\
+            (/[a-z0-9]{1,8}(\\.[a-z0-9]{1,8})?){0,2}",
         tag in "(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,20})?",
         digest in "(@sha256:[0-9a-f]{64})?",
     ) {
@@ -42,7 +43,8 @@ proptest! {
     #[test]
     fn two_jobs_never_share_a_subject(a in "\\PC{1,20}", b in "\\PC{1,20}") {
         if let (Ok(a), Ok(b)) = (a.parse::<JobName>(), b.parse::<JobName>()) {
-            let is_token = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && !b".*>".contains(&b));
+            let allowed = |b: u8| b.is_ascii_graphic() && !b".*>".contains(&b);
+            let is_token = |text: &str| text.bytes().all(allowed);
             prop_assert!(is_token(&a.subject_token()));
             prop_assert_eq!(a == b, a.subject_token() == b.subject_token());
         }
@@ -76,9 +78,9 @@ fn nothing_follows_a_verdict_and_every_other_state_leads_to_one() {
         assert_eq!(
             RolledBack.may_follow(before),
             before == RollingBack,
-            "only a way back leads back: {before}"
+            "only a rollback ends rolled back: {before}"
         );
         assert_eq!(Rejected.may_follow(before), before == Accepted, "{before}");
     }
-    assert!(!Succeeded.may_follow(RollingBack), "what failed has not succeeded");
+    assert!(!Succeeded.may_follow(RollingBack), "a rollout that failed does not succeed");
 }

@@ -9,7 +9,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../nats/streams")
 }
 
-/// `UPDATE_FILES=1 cargo test -p events` writes them anew.
+/// `UPDATE_FILES=1 cargo test -p events` writes the files again.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a switch of this test, not configuration")]
 fn the_files_for_the_nats_cli_equal_the_code() {
@@ -21,7 +21,7 @@ fn the_files_for_the_nats_cli_equal_the_code() {
         }
         let found: Value =
             serde_json::from_slice(&fs::read(&path).unwrap_or_default()).unwrap_or_default();
-        assert!(found == expected, "{} shall hold:\n{expected:#}", path.display());
+        assert!(found == expected, "{} has to hold:\n{expected:#}", path.display());
     }
 }
 
