@@ -1,4 +1,5 @@
-//! The admin server: `/metrics` for Prometheus, `/livez` and `/readyz` for Kubernetes and for people.
+//! The admin server: `/metrics` for Prometheus, `/livez` and `/readyz` for Kubernetes and for
+//! operators.
 
 use axum::{
     Json, Router,
@@ -12,18 +13,18 @@ use prometheus::{Registry, TextEncoder};
 use crate::readiness::{Readiness, Status};
 use crate::shutdown::Shutdown;
 
-/// What the admin server tells of.
+/// The state that the admin server reports.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The metrics.
+    /// The metrics of the process.
     pub registry: Registry,
-    /// The dependencies.
+    /// The readiness of each dependency.
     pub readiness: Readiness,
-    /// Once it has begun, the process is not ready.
+    /// The shutdown of the process, which is not ready once its shutdown has begun.
     pub shutdown: Shutdown,
 }
 
-/// The routes of the admin server.
+/// Returns the routes of the admin server.
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/metrics", get(metrics))

@@ -1,7 +1,8 @@
-//! Configuration: by flag or environment, read once, at start.
+//! Configuration, read once at start from flags and environment variables.
 //!
-//! A service derives `clap::Parser` on its own struct, flattens [`Common`] into it, and calls [`parse`]. A wrong value
-//! ends the process with one line that names the variable and what is allowed.
+//! A service derives `clap::Parser` on its own struct, flattens [`Common`] into it, and calls
+//! [`parse`]. A wrong value ends the process with one line that names the variable and what is
+//! allowed.
 
 use std::{ffi::OsString, fmt, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -13,55 +14,82 @@ use clap::{
 /// The exit status for a wrong configuration: `EX_USAGE` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 64;
 
-/// How log lines are written.
+/// The form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     Text,
-    /// For machines: one JSON object a line.
+    /// One JSON object a line, for machines.
     Json,
 }
 
-/// What every process is told.
+/// The settings that all processes share.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
-    /// Address of /metrics, /livez and /readyz
-    #[arg(long, env, global = true, default_value = "0.0.0.0:9090", value_parser = address, value_name = "ADDRESS")]
+    /// Address that serves /metrics, /livez and /readyz
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "0.0.0.0:9090",
+        value_parser = address,
+        value_name = "ADDRESS"
+    )]
     pub admin_addr: SocketAddr,
 
     /// Form of the log lines [default: text on a terminal, else json]
     #[arg(long, env, global = true, value_name = "FORMAT", ignore_case = true)]
     pub log_format: Option<LogFormat>,
 
-    /// What is logged, as tracing's directives: info, or warn,gateway=debug
-    #[arg(long, env = "RUST_LOG", global = true, default_value = "info", value_name = "FILTER", value_parser = log_filter)]
+    /// Level of the log, or directives of tracing, for example info or warn,gateway=debug
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        global = true,
+        default_value = "info",
+        value_name = "FILTER",
+        value_parser = log_filter
+    )]
     pub log: String,
 
-    /// Where traces go, over gRPC; the other OTEL_* variables hold too [default: nowhere]
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", global = true, value_name = "URL", value_parser = otlp_endpoint)]
+    /// OTLP endpoint for traces, over gRPC; other OTEL_* variables apply too [default: no export]
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        global = true,
+        value_name = "URL",
+        value_parser = otlp_endpoint
+    )]
     pub otlp_endpoint: Option<String>,
 
-    /// How long a shutdown may take
-    #[arg(long, env, global = true, default_value = "25s", value_name = "DURATION", value_parser = duration)]
+    /// Longest time that a shutdown may take
+    #[arg(
+        long,
+        env,
+        global = true,
+        default_value = "25s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     pub shutdown_grace: Duration,
 }
 
-/// What is wrong with the configuration, in one line.
+/// A wrong configuration, described in one line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
 impl ConfigError {
-    /// A variable is wrong.
+    /// Creates the error for a variable with a wrong value.
     pub fn new(variable: &str, why: impl fmt::Display) -> Self {
-        // One line, whatever a library says.
+        // The message of a library may have several lines.
         Self(format!("{variable}: {why}").split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
-    /// Says it on stderr, and gives the exit status.
+    /// Prints the error on stderr and returns the exit status.
     #[expect(
         clippy::print_stderr,
-        reason = "before there is a logger, and what the contract asks for"
+        reason = "there is no logger yet, and the contract asks for stderr"
     )]
     pub fn report(&self) -> ExitCode {
         eprintln!("{}", self.0);
@@ -69,17 +97,18 @@ impl ConfigError {
     }
 }
 
-/// Reads the process' arguments and environment.
+/// Reads the arguments and the environment of the process.
 ///
 /// # Errors
-/// The exit status with which to end at once: 0 after `--help` and `--version`, [`EXIT_CONFIG`] for a wrong value.
+/// Returns the exit status with which the process has to end at once: 0 after `--help` and
+/// `--version`, [`EXIT_CONFIG`] for a wrong value.
 pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     match C::try_parse() {
         Ok(config) => Ok(config),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {
-            // Nothing can be done if even that cannot be written.
+            // If stdout cannot be written to, nothing else can be done.
             let _ = error.print();
             Err(ExitCode::SUCCESS)
         }
@@ -87,14 +116,16 @@ pub fn parse<C: Parser>() -> Result<C, ExitCode> {
     }
 }
 
-/// Reads arguments as [`parse`] does, for tests.
+/// Reads the given arguments as [`parse`] does, for tests.
 pub fn parse_from<C: Parser>(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<C, ConfigError> {
     C::try_parse_from(args).map_err(|error| one_line::<C>(&error))
 }
 
-/// clap explains itself over several lines, and by flag. Here the variable comes first.
+/// Shortens an error of clap to one line that starts with the variable.
+///
+/// clap's own message has several lines and names the flag.
 fn one_line<C: CommandFactory>(error: &clap::Error) -> ConfigError {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => vec![text.clone()],
@@ -126,7 +157,7 @@ fn one_line<C: CommandFactory>(error: &clap::Error) -> ConfigError {
     }
 }
 
-/// The variables of clap's arguments, which it names as `--shutdown-grace <DURATION>`.
+/// Returns the variables of arguments that clap names in the form `--shutdown-grace <DURATION>`.
 fn variables<C: CommandFactory>(args: &[String]) -> String {
     let command = C::command();
     let name = |arg: &String| {
@@ -139,14 +170,14 @@ fn variables<C: CommandFactory>(args: &[String]) -> String {
     args.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads a duration such as `500ms`, `30s` or `10m`.
+/// Parses a duration such as `500ms`, `30s` or `10m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| {
         format!("'{text}' is not a duration, write a number and a unit, such as 500ms, 30s or 10m")
     })
 }
 
-/// Reads an address to listen on.
+/// Parses an address to listen on.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("'{text}' is not an address, write IP:PORT, such as 0.0.0.0:8080 or [::]:8080")
@@ -163,7 +194,7 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 fn otlp_endpoint(text: &str) -> Result<String, String> {
-    // Without a scheme the exporter would mean TLS, and fail without a word.
+    // Without a scheme, the exporter assumes TLS and fails without an error.
     let known = ["http://", "https://"]
         .iter()
         .any(|scheme| text.len() > scheme.len() && text.starts_with(scheme));

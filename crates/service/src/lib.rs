@@ -14,12 +14,13 @@ pub mod shutdown;
 pub mod spans;
 pub mod telemetry;
 
-// The system's allocator takes a lock whenever what one thread made is freed by another, as it is with every request here, and
-// returns little of what a burst took.
+// The system's allocator takes a lock whenever one thread frees memory that another one allocated,
+// which every request here does. After a burst it also returns little memory to the system.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The version that was built: `v{number}-{commit}` where the build set `BUILD_VERSION`, else the crate's.
+/// The version of this program: `BUILD_VERSION`, of the form `v{number}-{commit}`, if the variable
+/// was set at compile time, else the version of this crate.
 pub const VERSION: &str = match option_env!("BUILD_VERSION") {
     Some(version) => version,
     None => concat!("v", env!("CARGO_PKG_VERSION")),

@@ -1,4 +1,4 @@
-//! What every process tells Prometheus of itself.
+//! The metrics that every process exports about itself.
 
 use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry,
@@ -8,10 +8,11 @@ use prometheus::{
 
 use crate::readiness::Readiness;
 
-/// Adds a metric to a registry and hands it back.
+/// Adds a metric to a registry and returns the metric.
 ///
 /// # Panics
-/// When a metric of that name is there already, which is a mistake in the code, and shows at every start.
+/// Panics if the registry already has a metric of that name. This is a mistake in the code, which
+/// shows at every start.
 #[expect(clippy::expect_used, reason = "names are constants: a clash shows at every start")]
 pub fn register<M: Collector + Clone + 'static>(
     registry: &Registry,
@@ -22,19 +23,21 @@ pub fn register<M: Collector + Clone + 'static>(
     metric
 }
 
-/// A registry that holds `build_info` and `process_*`.
+/// Creates a registry with the metrics `build_info` and `process_*`.
 pub fn registry() -> Registry {
     let registry = Registry::new();
     let info = Opts::new("build_info", "The version that runs; always 1")
         .const_label("version", crate::VERSION);
     register(&registry, IntGauge::with_opts(info)).set(1);
-    // Fails only where there is no /proc.
+    // Fails only on a system without /proc.
     let _ =
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
     registry
 }
 
-/// How each dependency stands, whenever somebody asks: `readiness`, by the condition of `/readyz`.
+/// The metric `readiness`, with one value for each dependency in `/readyz`.
+///
+/// The values are read from the latches at each scrape.
 #[derive(Clone, Debug)]
 pub struct ReadinessMetric {
     readiness: Readiness,
@@ -42,10 +45,10 @@ pub struct ReadinessMetric {
 }
 
 impl ReadinessMetric {
-    /// For the dependencies of a process.
+    /// Creates the metric for the dependencies of a process.
     ///
     /// # Errors
-    /// The metric's own name is not valid, which it is.
+    /// Fails if the name of the metric is not valid, which never happens: the name is a constant.
     pub fn new(readiness: Readiness) -> prometheus::Result<Self> {
         let opts = Opts::new("readiness", "1 while the dependency can be used, else 0");
         Ok(Self { readiness, gauge: IntGaugeVec::new(opts, &["condition"])? })

@@ -1,5 +1,5 @@
-//! The life of a process, in order: telemetry, signals, admin server, the service's own work, drain,
-//! flush.
+//! The life of a process, in order: telemetry, signals, admin server, the service's own work,
+//! drain, flush.
 
 use std::{io, process::ExitCode, time::Duration};
 
@@ -15,24 +15,26 @@ use crate::{
     telemetry,
 };
 
-/// What a service's own work is given.
+/// The parts of a process that a service's own work uses.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// The service's name.
     pub name: &'static str,
-    /// Where dependencies are reported.
+    /// The latches of the dependencies, shown at `/readyz`.
     pub readiness: Readiness,
-    /// Where metrics are added.
+    /// The registry for the service's own metrics.
     pub registry: Registry,
-    /// When to end.
+    /// The shutdown, at which the work has to end.
     pub shutdown: Shutdown,
 }
 
-/// The status of a process that was told twice to end, as a shell has it for SIGINT.
+/// The exit status after a second signal: the one that shells report for SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// Runs a service until its work ends or a shutdown does. The work is expected to return once the shutdown has begun and
-/// everything that it had taken on is done. It calls [`Readiness::started`] once it has added its dependencies.
+/// Runs a service until its work returns or its shutdown is cut short.
+///
+/// The work has to call [`Readiness::started`] once it has added its dependencies. After the
+/// shutdown has begun, the work has to finish what it has accepted, and then return.
 pub fn run<W>(name: &'static str, config: Common, work: impl FnOnce(Process) -> W) -> ExitCode
 where
     W: Future<Output = anyhow::Result<()>>,
@@ -56,8 +58,10 @@ where
     })
 }
 
-/// Why the service's own work ended early. What is found only at start, such as a port that is taken, may still be a
-/// matter of configuration.
+/// Reports the error of a service's own work and returns the exit status.
+///
+/// Some wrong values are found only while the work starts, for example a port that is in use. The
+/// work returns a [`ConfigError`] for them.
 fn failed(name: &str, error: &anyhow::Error) -> ExitCode {
     if let Some(wrong) = error.downcast_ref::<ConfigError>() {
         return wrong.report();
@@ -66,6 +70,7 @@ fn failed(name: &str, error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Logs the reason why a shutdown is cut short and returns the exit status.
 fn cut_short(name: &str, why: io::Result<Aborted>) -> ExitCode {
     match why {
         Ok(reason @ Aborted::SecondSignal) => {
@@ -83,6 +88,7 @@ fn cut_short(name: &str, why: io::Result<Aborted>) -> ExitCode {
     }
 }
 
+/// Starts the admin server and runs the service's own work.
 async fn live<W>(
     name: &'static str,
     config: &Common,
@@ -106,7 +112,8 @@ where
         readiness: readiness.clone(),
         shutdown: shutdown.clone(),
     };
-    // It serves to the very end, so that a drain can be watched, and ends with the runtime.
+    // The admin server ends with the runtime, not with the shutdown, so that it can be read during
+    // the drain.
     tokio::spawn(axum::serve(listener, admin::router(admin)).into_future());
 
     tracing::info!(version = crate::VERSION, admin.addr = %config.admin_addr, "{name} starts");
@@ -115,8 +122,8 @@ where
     Ok(())
 }
 
-/// Runs a command of a service that does one thing and ends, such as `provision`, and prints the
-/// lines that it returns on stdout.
+/// Runs a short command of a service, such as `provision`, and prints the lines that the command
+/// returns on stdout.
 pub fn run_command<W>(name: &'static str, work: W) -> ExitCode
 where
     W: Future<Output = anyhow::Result<Vec<String>>>,
@@ -137,24 +144,26 @@ where
     })
 }
 
-#[expect(clippy::print_stdout, reason = "a command talks to a person, without a logger")]
+#[expect(clippy::print_stdout, reason = "a command prints for a person and has no logger")]
 fn say(line: &str) {
     println!("{line}");
 }
 
-#[expect(clippy::print_stderr, reason = "a command talks to a person, without a logger")]
+#[expect(clippy::print_stderr, reason = "a command prints for a person and has no logger")]
 fn complain(name: &str, error: &anyhow::Error) -> ExitCode {
     eprintln!("{name}: {error:#}");
     ExitCode::FAILURE
 }
 
 fn start(main: impl Future<Output = ExitCode>) -> ExitCode {
-    // rustls has no default of its own when several are compiled in; fails only if one is set already.
+    // rustls has no default provider if several are compiled in. This fails only if a default is
+    // already set.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(main);
-            // Not a plain drop, which would wait for a blocked thread, of a name look-up for instance.
+            // A plain drop would wait for blocked threads, for example for one that resolves a
+            // host name.
             runtime.shutdown_timeout(Duration::from_millis(200));
             code
         }

@@ -1,4 +1,5 @@
-//! Trace context over HTTP and over the bus, in the form of the W3C: `traceparent` and `tracestate`.
+//! Trace context over HTTP and over the bus, in the headers of W3C Trace Context: `traceparent` and
+//! `tracestate`.
 
 use opentelemetry::{
     Context, TraceId,
@@ -12,18 +13,24 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 /// The headers that carry a trace context.
 const NAMES: [&str; 2] = ["traceparent", "tracestate"];
 
-/// Reads the trace context from headers, whatever they are kept in. Nonsense is no context.
+/// Reads the trace context from headers, which `get` returns by name.
+///
+/// Headers that are not valid yield an empty context.
 pub fn extract<'a>(get: impl Fn(&'static str) -> Option<&'a str>) -> Context {
     let found = Found(NAMES.map(get));
-    // Not the current context: what is not told is not guessed.
+    // Starts from an empty context: without headers, the caller has no trace, and the current
+    // context must not be taken for the caller's.
     TraceContextPropagator::new().extract_with_context(&Context::new(), &found)
 }
 
-/// The longest `tracestate` that is passed on, in bytes, as the standard allows.
+/// The length of the longest `tracestate` that is passed on, in bytes.
+///
+/// The standard allows longer ones to be dropped.
 const MAX_TRACESTATE: usize = 512;
 
-/// Writes the trace context of a span into headers. An empty `tracestate` says nothing, and a long
-/// one may be dropped: both are left out.
+/// Writes the trace context of a span into headers, by calling `set` with each name and value.
+///
+/// An empty `tracestate`, and one of more than 512 bytes, is left out.
 pub fn inject(span: &Span, mut set: impl FnMut(&str, String)) {
     let set = |name: &str, value: String| {
         if !value.is_empty() && value.len() <= MAX_TRACESTATE {
@@ -33,45 +40,47 @@ pub fn inject(span: &Span, mut set: impl FnMut(&str, String)) {
     TraceContextPropagator::new().inject_context(&span.context(), &mut Set(set));
 }
 
-/// Makes a span the child of a remote one, before it is entered, and notes its trace in its field `trace_id`, which all
-/// log lines below it show.
+/// Makes a span the child of a remote span and records the id of their trace in its field
+/// `trace_id`, which all log lines within the span show.
+///
+/// The span must not have been entered yet.
 pub fn adopt(span: &Span, parent: Context) {
     if parent.span().span_context().is_valid() {
-        // Fails only where no OpenTelemetry layer is installed, as in unit tests.
+        // Fails only if no OpenTelemetry layer is installed, as in unit tests.
         let _ = span.set_parent(parent);
     }
     span.record("trace_id", display(trace_id(span)));
 }
 
-/// The trace a span belongs to.
+/// Returns the id of the trace that a span belongs to.
 pub fn trace_id(span: &Span) -> TraceId {
     span.context().span().span_context().trace_id()
 }
 
-/// The id of the trace a span belongs to, if it belongs to one.
+/// Returns the id of a span's trace as text, or `None` if the span belongs to no trace.
 pub fn trace_name(span: &Span) -> Option<String> {
     let id = trace_id(span);
     (id != TraceId::INVALID).then(|| id.to_string())
 }
 
-/// Whether anything that is told of a span is kept.
+/// Returns true if the attributes of a span are recorded.
 pub fn is_recorded(span: &Span) -> bool {
     span.context().span().is_recording()
 }
 
-/// Where a span is, for others to link to.
+/// Returns the context of a span, to which other spans can link.
 pub fn span_context(span: &Span) -> SpanContext {
     span.context().span().span_context().clone()
 }
 
-/// Whether a span belongs to a trace, of which nothing is recorded.
+/// Returns true if a span belongs to a trace but is not recorded.
 pub fn is_unrecorded(span: &Span) -> bool {
     let context = span.context();
     let span = context.span();
     span.span_context().is_valid() && !span.is_recording()
 }
 
-/// Returns the span's context as a `traceparent` header, if it belongs to a trace.
+/// Returns the span's context as a `traceparent` header, or `None` if the span has no trace.
 pub fn traceparent(span: &Span) -> Option<String> {
     let context = span_context(span);
     context.is_valid().then(|| written(&context))
@@ -83,10 +92,12 @@ pub fn traceresponse(span: &Span) -> String {
     written(&span_context(span))
 }
 
+/// Formats a context as the value of a `traceparent` header.
 fn written(context: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags())
 }
 
+/// The values of the headers in [`NAMES`], in the same order.
 struct Found<'a>([Option<&'a str>; 2]);
 
 impl Extractor for Found<'_> {
@@ -99,6 +110,7 @@ impl Extractor for Found<'_> {
     }
 }
 
+/// An injector that passes each header to a function.
 struct Set<F>(F);
 
 impl<F: FnMut(&str, String)> Injector for Set<F> {

@@ -1,4 +1,7 @@
-//! Ready means connected: a latch for each dependency, all of which have to be set. Live means running, whatever they say.
+//! The readiness of a process: one latch for each dependency.
+//!
+//! A process is ready while all latches are set, that is, while it is connected to all of its
+//! dependencies. A process is live while it runs, with or without its dependencies.
 
 use std::{
     borrow::Cow,
@@ -8,25 +11,25 @@ use std::{
 
 use serde::Serialize;
 
-/// How a dependency stands.
+/// The state of a dependency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// Whether it can be used.
+    /// True while the dependency can be used.
     pub ready: bool,
-    /// In words.
+    /// The state in words.
     pub detail: Cow<'static, str>,
 }
 
-/// All dependencies of a process. Clones share them.
+/// The states of all dependencies of a process, shared by all clones.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<Cow<'static, str>, Status>>>);
 
-/// What `/readyz` shows.
+/// The body of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Whether all are ready.
+    /// True while all dependencies are ready.
     pub ready: bool,
-    /// Each by its name.
+    /// The state of each dependency, by name.
     pub dependencies: BTreeMap<Cow<'static, str>, Status>,
 }
 
@@ -34,32 +37,36 @@ pub struct Report {
 const PROCESS: &str = "process";
 
 impl Readiness {
-    /// For a process that has yet to add its dependencies: not ready before [`Readiness::started`].
+    /// Creates the readiness of a process that still has to add its dependencies.
+    ///
+    /// The process is not ready before [`Readiness::started`].
     pub fn starting() -> Self {
         let status = Status { ready: false, detail: "starting".into() };
         Self(Arc::new(Mutex::new(BTreeMap::from([(PROCESS.into(), status)]))))
     }
 
-    /// All dependencies have been added. From now on they alone decide.
+    /// Reports that all dependencies have been added.
+    ///
+    /// From now on, the process is ready while all of its dependencies are.
     pub fn started(&self) {
         Latch { readiness: self.clone(), name: PROCESS.into() }.set("started");
     }
 
-    /// Adds a dependency, which is not ready before its latch is set.
+    /// Adds a dependency, which is not ready until its latch is set.
     pub fn latch(&self, name: impl Into<Cow<'static, str>>) -> Latch {
         let latch = Latch { readiness: self.clone(), name: name.into() };
         latch.unset("not connected yet");
         latch
     }
 
-    /// How all stand now.
+    /// Returns the current states of all dependencies.
     pub fn report(&self) -> Report {
         let dependencies = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Report { ready: dependencies.values().all(|status| status.ready), dependencies }
     }
 }
 
-/// One dependency's part of the readiness.
+/// The latch of one dependency, set while the dependency can be used.
 #[derive(Clone, Debug)]
 pub struct Latch {
     readiness: Readiness,
@@ -67,17 +74,17 @@ pub struct Latch {
 }
 
 impl Latch {
-    /// It can be used.
+    /// Marks the dependency as ready, with the state in words.
     pub fn set(&self, detail: impl Into<Cow<'static, str>>) {
         self.change(true, detail.into());
     }
 
-    /// It cannot be used, because.
+    /// Marks the dependency as unavailable and records the reason.
     pub fn unset(&self, detail: impl Into<Cow<'static, str>>) {
         self.change(false, detail.into());
     }
 
-    /// Logs a change once; saying the same again is silent.
+    /// Stores the state, and logs it if it differs from the previous one.
     fn change(&self, ready: bool, detail: Cow<'static, str>) {
         let status = Status { ready, detail };
         let mut all = self.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,9 +95,15 @@ impl Latch {
         drop(all);
         if known {
             if ready {
-                tracing::info!(dependency = %self.name, "{} is ready: {}", self.name, status.detail);
+                tracing::info!(
+                    dependency = %self.name,
+                    "{} is ready: {}", self.name, status.detail
+                );
             } else {
-                tracing::warn!(dependency = %self.name, "{} is not ready: {}", self.name, status.detail);
+                tracing::warn!(
+                    dependency = %self.name,
+                    "{} is not ready: {}", self.name, status.detail
+                );
             }
         }
     }

@@ -1,74 +1,78 @@
-//! Shutdown in order, with a deadline: the first signal starts it, a second one ends it at once.
+//! Orderly shutdown with a deadline: the first signal begins the shutdown, a second signal cuts it
+//! short.
 
 use std::{io, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{future::FutureExt as _, sync::CancellationToken};
 
-/// Tells that the process is to end. Clones hear the same.
+/// The shutdown of a process, shared by all clones.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     token: CancellationToken,
     grace: Duration,
 }
 
-/// Why a shutdown did not come to its end.
+/// The reason why a shutdown was cut short.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Aborted {
-    /// A second signal came.
-    #[error("a second signal came")]
+    /// A second signal was received.
+    #[error("a second signal was received")]
     SecondSignal,
-    /// The grace period is over.
-    #[error("the shutdown was not done within {}", humantime::format_duration(*.0))]
+    /// The grace period of this length is over.
+    #[error("the shutdown did not finish within {}", humantime::format_duration(*.0))]
     Overdue(Duration),
 }
 
 impl Shutdown {
-    /// One that nothing has started yet.
+    /// Creates a shutdown that has not begun, with its grace period.
     pub fn new(grace: Duration) -> Self {
         Self { token: CancellationToken::new(), grace }
     }
 
-    /// Starts it.
+    /// Begins the shutdown.
     pub fn begin(&self) {
         self.token.cancel();
     }
 
-    /// Whether it has begun.
+    /// Returns true once the shutdown has begun.
     pub fn has_begun(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Waits until it begins.
+    /// Waits until the shutdown begins.
     pub async fn begun(&self) {
         self.token.cancelled().await;
     }
 
-    /// Does something to its end, or until the shutdown begins: then it is dropped where it waits, and nothing is returned. Once
-    /// the shutdown has begun, it is not even tried.
+    /// Runs a future until it completes or the shutdown begins.
+    ///
+    /// If the shutdown begins first, the future is dropped and `None` is returned. If the shutdown
+    /// has already begun, the future is never polled.
     pub fn unless_begun<T>(
         &self,
         work: impl Future<Output = T>,
     ) -> impl Future<Output = Option<T>> {
-        // No `async fn`, which would keep room for the work twice.
+        // Not an `async fn`, whose future would reserve the memory for `work` twice.
         work.with_cancellation_token(&self.token)
     }
 
-    /// The token behind it, for code that takes one.
+    /// Returns the token that is cancelled when the shutdown begins.
     pub fn token(&self) -> CancellationToken {
         self.token.clone()
     }
 
-    /// Starts it on SIGTERM or SIGINT, then waits until it has to be cut short.
+    /// Begins the shutdown on SIGTERM or SIGINT, then waits until it has to be cut short.
     ///
     /// # Errors
-    /// The signals cannot be listened to.
+    /// Fails if the handlers of the signals cannot be installed.
     pub async fn watch_signals(&self) -> io::Result<Aborted> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
             name = next(&mut terminate, &mut interrupt) => {
-                tracing::info!("{name} received: shutting down, within {}", humantime::format_duration(self.grace));
+                let grace = humantime::format_duration(self.grace);
+                tracing::info!("{name} received: shutting down within {grace}");
             }
             () = self.begun() => {}
         }
@@ -80,6 +84,7 @@ impl Shutdown {
     }
 }
 
+/// Waits for the next signal and returns its name.
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
@@ -103,6 +108,6 @@ mod tests {
         });
         shutdown.begin();
         assert_eq!(waiting.await.ok(), Some(None));
-        assert_eq!(shutdown.unless_begun(ready(1)).await, None, "it is not tried any more");
+        assert_eq!(shutdown.unless_begun(ready(1)).await, None, "the work is not tried any more");
     }
 }

@@ -1,7 +1,7 @@
-//! Logs to stderr, and traces over OTLP where an endpoint is configured.
+//! Logs to stderr, and exports traces over OTLP if an endpoint is configured.
 //!
-//! Spans always have ids, whether or not they are exported, so that every log line of a request shows its `trace_id` and
-//! the context travels on over the bus.
+//! Spans have ids even if they are not exported. So each log line of a request shows its
+//! `trace_id`, and the trace context is passed on over the bus.
 
 mod json;
 
@@ -28,22 +28,24 @@ use crate::{
     config::{Common, LogFormat},
 };
 
-/// How long the last spans may take to leave.
+/// The longest time that sending the last spans may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// As many as a batch has messages.
+/// The most links that a span may have: one for each message of a full batch.
 const MAX_LINKS: u32 = 1_000;
 
-/// Keeps telemetry going until it is flushed.
+/// The running telemetry of a process, which has to be flushed at its end.
 #[derive(Debug)]
 pub struct Telemetry {
     provider: SdkTracerProvider,
 }
 
-/// Starts logging and, where configured, tracing. Once a process, inside its tokio runtime.
+/// Starts logging and, if configured, the export of traces.
+///
+/// Has to be called once in a process, inside its tokio runtime.
 ///
 /// # Errors
-/// The OTLP endpoint cannot be used.
+/// Fails if the log filter or the OTLP endpoint cannot be used.
 pub fn init(service: &'static str, config: &Common) -> anyhow::Result<Telemetry> {
     let provider = tracer_provider(service, config)?;
     let traces = tracing_opentelemetry::layer()
@@ -58,16 +60,18 @@ pub fn init(service: &'static str, config: &Common) -> anyhow::Result<Telemetry>
         .init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        // Not its message, which may hold whatever it tripped over.
+        // The message of the panic is left out, as it may contain the data that caused it.
         tracing::error!(place, "a panic: this is a mistake in the program");
     }));
     Ok(Telemetry { provider })
 }
 
 impl Telemetry {
-    /// Sends what is left. Waits at most three seconds for a collector that does not answer.
+    /// Sends the remaining spans.
+    ///
+    /// Gives up after three seconds if the collector does not answer.
     pub async fn flush(self) {
-        // The exporter blocks its thread.
+        // The exporter blocks the thread that it runs on.
         let flushed =
             tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(FLUSH_TIMEOUT))
                 .await;
@@ -77,13 +81,17 @@ impl Telemetry {
     }
 }
 
-/// The client of the bus tells of each attempt to connect, which we tell once, and better.
+/// Creates the filter of log lines and spans from directives.
+///
+/// Unless the directives name `async_nats`, its level is `warn`: this client of the bus logs each
+/// attempt to connect, while the latch of the bus logs each change once.
 fn filter<S>(directives: &str) -> anyhow::Result<Box<dyn Layer<S> + Send + Sync>>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
 {
     let quiet = !directives.contains("async_nats");
-    // Directives that name no span need not look at each span whenever it is entered, which costs more than all of logging.
+    // `Targets` is enough for directives that name no span. `EnvFilter` inspects each span whenever
+    // it is entered, which costs more than all of the logging.
     if let Ok(targets) = directives.parse::<Targets>() {
         return Ok(
             if quiet { targets.with_target("async_nats", Level::WARN) } else { targets }.boxed()
@@ -112,7 +120,7 @@ where
 }
 
 fn tracer_provider(service: &'static str, config: &Common) -> anyhow::Result<SdkTracerProvider> {
-    // `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` are read by the builder, and win.
+    // The builder reads `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`, which take precedence.
     let defaults = Resource::builder_empty().with_service_name(service).build();
     let resource = Resource::builder()
         .with_attributes(
@@ -122,7 +130,7 @@ fn tracer_provider(service: &'static str, config: &Common) -> anyhow::Result<Sdk
         .build();
     let builder = SdkTracerProvider::builder().with_resource(resource);
     let Some(endpoint) = &config.otlp_endpoint else {
-        // Ids are made and passed on, and nothing else is spent.
+        // Ids are created and passed on, and nothing is recorded.
         return Ok(builder
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
             .build());
@@ -132,6 +140,6 @@ fn tracer_provider(service: &'static str, config: &Common) -> anyhow::Result<Sdk
         .with_endpoint(endpoint)
         .build()
         .with_context(|| format!("OTEL_EXPORTER_OTLP_ENDPOINT: {endpoint} cannot be used"))?;
-    // A batch is linked to each of its messages.
+    // The span of a batch links to the span of each of its messages.
     Ok(builder.with_max_links_per_span(MAX_LINKS).with_batch_exporter(exporter).build())
 }

@@ -1,6 +1,9 @@
-//! Log lines as flat JSON objects: the event's fields beside those of its spans, so that `trace_id` is found at the top.
+//! Log lines as flat JSON objects, with the fields of the event and of its spans side by side.
 //!
-//! Spans are many and lines are few, so a span's fields are only kept, and written where a line shows them.
+//! So `trace_id` is a field at the top level of each line.
+//!
+//! There are many more spans than lines, so the fields of a span are stored as values, and
+//! formatted only for a line that shows them.
 
 use std::{
     fmt::{self, Write as _},
@@ -21,8 +24,11 @@ use tracing_subscriber::{
     registry::{LookupSpan, Scope},
 };
 
-/// Writes one object a line: `timestamp`, `level`, `message`, `module`, then the fields. A span nearer to the event wins
-/// over one around it, and the event over both.
+/// A layer that writes each event as one JSON object on a line of its own.
+///
+/// `timestamp`, `level`, `message` and `module` come first, then the fields. If several fields have
+/// the same name, that of the event takes precedence over those of its spans, and that of an inner
+/// span over that of an outer one.
 pub(super) struct Lines<W>(pub(super) W);
 
 impl<S, W> Layer<S> for Lines<W>
@@ -57,14 +63,15 @@ where
         event.record(&mut own);
         fields.extend(own.0.into_iter().map(|(name, value)| (name.to_owned(), value)));
         if let Ok(line) = line(event, fields) {
-            // Where a log cannot be written, there is nobody to tell.
+            // If the log cannot be written to, the error cannot be reported either.
             let _ = self.0.make_writer_for(event.metadata()).write_all(line.as_bytes());
         }
     }
 }
 
+/// Formats an event as a line, with its fields and those of its spans.
 fn line(event: &Event<'_>, mut fields: Map<String, Value>) -> Result<String, fmt::Error> {
-    // Spans describe themselves to OpenTelemetry, not to readers of logs.
+    // Fields with these prefixes are meant for OpenTelemetry, not for readers of logs.
     let for_readers = |name: &str| {
         !["otel.", "log.", "messaging.", "db."].iter().any(|start| name.starts_with(start))
     };
@@ -84,7 +91,9 @@ fn line(event: &Event<'_>, mut fields: Map<String, Value>) -> Result<String, fmt
     Ok(line)
 }
 
-/// The fields of a span or an event. One that is set again stands there twice, and the later one wins.
+/// The fields of a span or an event, in the order in which they were set.
+///
+/// A field that is set again is in the list twice, and its later value takes precedence.
 struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
@@ -160,11 +169,16 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_all_spans_stand_at_the_top() {
+    fn the_fields_of_all_spans_are_at_the_top_level() {
         let line = logged(|| {
             let outer =
                 tracing::info_span!("outer", trace_id = "abc", build.id = 1, otel.name = "x");
-            let inner = tracing::info_span!(parent: &outer, "inner", build.id = 2, late = tracing::field::Empty);
+            let inner = tracing::info_span!(
+                parent: &outer,
+                "inner",
+                build.id = 2,
+                late = tracing::field::Empty
+            );
             inner.record("late", "set");
             inner.in_scope(|| tracing::info!(ok = true, target = "portfolio", "said \"so\"\n"));
         });
@@ -175,7 +189,7 @@ mod tests {
             ("build.id", 2.into()),
             ("late", "set".into()),
             ("ok", true.into()),
-            // A field may be called as what tells where in the code it is said.
+            // A field may have the name `target`: the target of the event is the field `module`.
             ("target", "portfolio".into()),
             ("module", module_path!().into()),
             ("otel.name", Value::Null),
