@@ -238,6 +238,9 @@ async fn limit(jetstream: &jetstream::Context, stream: &str, max_bytes: i64) {
 /// Puts one large message into a stream, and makes it the given share of what the stream may hold.
 async fn fill(nats: &Nats, stream: &str, share: u64, subject: &'static str) {
     let jetstream = jetstream(nats).await;
+    let mut config = jetstream.get_stream(stream).await.unwrap().cached_info().config.clone();
+    config.max_message_size = -1;
+    jetstream.update_stream(config).await.unwrap();
     jetstream.publish(subject, vec![b'x'; 60_000].into()).await.unwrap().await.unwrap();
     let bytes = jetstream.get_stream(stream).await.unwrap().cached_info().state.bytes;
     limit(&jetstream, stream, i64::try_from(bytes * 1_000 / share).unwrap()).await;
