@@ -151,7 +151,7 @@ async fn stored(system: &System<'_>) -> Stored {
     for stream in streams(system).await {
         all.insert(stream.cached_info().config.name.clone(), kept(&stream).await);
     }
-    assert_eq!(all.len(), 7, "{all:#?}");
+    assert_eq!(all.len(), 8, "{all:#?}");
     assert!(!all["CONTACTS"].messages.is_empty() && !all["ROLLOUTS"].messages.is_empty());
     let contacts = system.mongodb(Some("admin")).await.collection::<Document>("contacts");
     let contacts =
