@@ -12,7 +12,7 @@ use service::{process::Process, readiness::Latch, shutdown::Shutdown};
 
 use crate::{config::Settings, ingest::Contacts, metrics::Metrics, store::Store};
 
-/// How often the store is checked.
+/// The interval between two checks of the store.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Stores contacts until the shutdown begins and the batches in process are stored.

@@ -1,4 +1,4 @@
-//! What the worker is told.
+//! The worker's configuration.
 
 use bus::config::{Nats, ProvisionArgs};
 use secrecy::SecretString;
@@ -21,30 +21,31 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
-/// What it does in place of storing contacts.
+/// A command that runs in place of the worker.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Create or update the streams, the consumer and the indexes that the worker needs, as privileged users; never deletes data
+    /// Create or update the streams, the consumer and the indexes that the worker needs, as
+    /// privileged users; never deletes data
     Provision(ProvisionArgs),
 }
 
-/// Where contacts are stored.
+/// The settings of the store.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Settings {
-    /// Where `MongoDB` is
+    /// Address of `MongoDB`
     #[arg(
-        long, env, default_value = "mongodb://127.0.0.1:27017", value_name = "URI", value_parser = uri,
-        hide_env_values = true
+        long, env, default_value = "mongodb://127.0.0.1:27017", value_name = "URI",
+        value_parser = uri, hide_env_values = true
     )]
     pub(crate) mongodb_uri: SecretString,
 
-    /// The database that holds the collection `contacts`
+    /// Database that holds the collection `contacts`
     #[arg(long, env, default_value = "portfolio", value_name = "NAME", value_parser = database)]
     pub(crate) mongodb_database: String,
 }
 
 fn uri(text: &str) -> Result<SecretString, String> {
-    // It may hold a password, so it is not repeated.
+    // The text may hold a password, so the error does not repeat it.
     let known = ["mongodb://", "mongodb+srv://"].iter().any(|scheme| text.starts_with(scheme));
     if known {
         Ok(text.into())

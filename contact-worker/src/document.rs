@@ -5,7 +5,7 @@ use events::Contact;
 use serde::{Deserialize, Serialize};
 
 /// The document of a contact. Its `_id` is the contact's id, so that the store itself refuses a
-/// second one.
+/// second copy.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredContact {
     #[serde(rename = "_id")]
@@ -35,7 +35,8 @@ impl StoredContact {
         }
     }
 
-    /// Returns whether the other document holds the same contact, whenever that was stored.
+    /// Returns whether the other document holds the same contact, at whatever time either was
+    /// stored.
     pub(crate) fn is_same_contact(&self, other: &Self) -> bool {
         let Self { id, name, email, subject, message, received_at, stored_at: _ } = self;
         *id == other.id
@@ -46,7 +47,7 @@ impl StoredContact {
             && *received_at == other.received_at
     }
 
-    /// Returns the contact again, for a dead letter.
+    /// Returns the contact that the document holds, for a dead letter.
     pub(crate) fn to_contact(&self) -> Contact {
         Contact {
             id: events::ContactId(self.id.to_uuid_1()),
@@ -78,8 +79,9 @@ mod tests {
 
     fn contact() -> Contact {
         serde_json::from_str(
-            r#"{"id": "01980000-0000-7000-8000-000000000001", "name": "Ada", "email": "ada@example.org",
-                "message": "hello", "received_at": "2026-05-28T20:26:40.123Z"}"#,
+            r#"{"id": "01980000-0000-7000-8000-000000000001", "name": "Ada",
+                "email": "ada@example.org", "message": "hello",
+                "received_at": "2026-05-28T20:26:40.123Z"}"#,
         )
         .unwrap()
     }

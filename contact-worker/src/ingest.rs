@@ -1,4 +1,4 @@
-//! From the bus to the store: each contact of a group has an outcome of its own.
+//! Stores the contacts of a group that comes from the bus. Each contact has its own outcome.
 
 use std::{
     sync::Arc,
@@ -18,10 +18,10 @@ use crate::{
     store::{Store, Stored},
 };
 
-/// The number of contacts up to which each has a log line of its own; more of them share one.
+/// The largest number of contacts that get a log line each. More contacts share one line.
 const LOGGED_ONE_BY_ONE: usize = 16;
 
-/// The pauses between two looks for a store that is away.
+/// The pauses between two checks of a store that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -43,7 +43,7 @@ type Outcome = Result<Stored, Failure>;
 impl Handler for Contacts {
     type Event = ContactGroup;
 
-    /// Waits for the store. Contacts wait on the bus meanwhile, so that none is delivered in vain.
+    /// Waits for the store. Meanwhile, contacts stay on the bus, so that none is delivered in vain.
     async fn ready(&self) {
         let mut pause = FIRST_PAUSE;
         while self.store.check().await.is_err() {
@@ -52,7 +52,7 @@ impl Handler for Contacts {
         }
     }
 
-    /// A large group is linked to the traces that are recorded, and to no others.
+    /// A large group is linked only to the traces that are recorded.
     fn member_traces(&self, group: &ContactGroup) -> Vec<Context> {
         let contacts = &group.contacts;
         let is_recorded = |trace: &&str| contacts.len() == 1 || trace.ends_with("-01");
@@ -114,7 +114,7 @@ fn log(contact: &StoredContact, trace_id: &str, outcome: &Outcome) {
     }
 }
 
-/// Returns the result of each message out of the outcomes of its contacts.
+/// Combines the outcomes of the contacts into one result for each message.
 fn by_message(
     sizes: &[usize],
     documents: &[StoredContact],
@@ -132,8 +132,8 @@ fn by_message(
         .collect()
 }
 
-/// Decides about a group. A contact that may still be stored brings the whole group back, whose
-/// other contacts are then known to be stored.
+/// Decides about a group. If one contact may still be stored, the whole group is delivered again;
+/// its other contacts are then found in the store.
 fn of_group(documents: &[StoredContact], outcomes: Vec<Outcome>) -> Result<Handled, Failure> {
     let mut refused = Vec::new();
     let mut waiting = None;

@@ -5,36 +5,36 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, Registry};
 use service::metrics::register;
 
-/// What the worker counts and times.
+/// The counters and timers of the worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    /// Contacts that were stored; one that was there already does not count.
+    /// Contacts that were stored. A contact that was stored before does not count.
     pub(crate) stored: IntCounter,
-    /// Contacts that are inserted at once.
+    /// The number of contacts in one insert.
     pub(crate) batch: Histogram,
     insert: HistogramVec,
 }
 
-/// From a warm store to the time-out of a write, in seconds.
+/// Buckets in seconds: from the time of a warm store to the time-out of a write.
 const SECONDS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// From one contact to the largest batch.
+/// Buckets from one contact to the largest batch.
 const DOCUMENTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-/// How an insert as a whole went.
+/// The outcome of an insert as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inserted {
-    /// The store answered, whatever it said of single documents.
+    /// The store answered, even if it refused single documents.
     Ok,
     /// The store could not be used.
     Error,
-    /// It did not answer in time.
+    /// The store did not answer in time.
     Timeout,
 }
 
 impl Inserted {
-    /// One word, for metrics and spans.
+    /// Returns one word, for metrics and spans.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -64,7 +64,7 @@ impl Metrics {
         }
     }
 
-    /// Notes how an insert went.
+    /// Records the duration and the outcome of an insert.
     pub(crate) fn inserted(&self, how: Inserted, took: Duration) {
         self.insert.with_label_values(&["insert", how.as_str()]).observe(took.as_secs_f64());
     }

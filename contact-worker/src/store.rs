@@ -18,14 +18,14 @@ use tracing::{Instrument, Span, field};
 
 use crate::{document::StoredContact, metrics::Inserted};
 
-/// How long one write may take. It goes on by itself after that, and a second one with the same ids
-/// does no harm.
+/// The longest time to wait for a write. The write continues by itself after that, and a second
+/// write with the same ids does no harm.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the driver looks for a server.
+/// The longest time that the driver searches for a server.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the server waits until most members have a write, before it reports that they have not.
+/// The time that the server waits for most members to have a write before it reports a failure.
 /// Shorter than [`WRITE_TIMEOUT`], so that a write without a majority ends by itself.
 const MAJORITY_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -41,7 +41,8 @@ const HOPELESS: [i32; 3] = [121, 10_334, 2];
 pub(crate) struct Store {
     client: Client,
     contacts: Collection<StoredContact>,
-    /// The question that runs, if one does: a store that is frozen is not asked a second one.
+    /// The check that is running, if there is one, so that a frozen store does not get a second
+    /// one.
     asking: Arc<Mutex<Option<Asking>>>,
 }
 
@@ -56,7 +57,7 @@ pub(crate) enum Stored {
     Already,
 }
 
-/// What the server says of one document.
+/// The server's answer for one document.
 #[derive(Debug)]
 enum Answer {
     Stored,
@@ -66,7 +67,7 @@ enum Answer {
 }
 
 impl Store {
-    /// Prepares to connect; the driver connects by itself, again and again.
+    /// Prepares the connection. The driver connects by itself and retries for ever.
     ///
     /// # Errors
     /// The connection string is wrong, or names an unknown host.
@@ -77,7 +78,8 @@ impl Store {
         options.app_name.get_or_insert_with(|| "contact-worker".to_owned());
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(SELECTION_TIMEOUT);
-        // On disk on most members before it counts as stored, whatever the connection string says.
+        // A document counts as stored once it is on disk on most members, whatever the connection
+        // string requests.
         options.write_concern = Some(
             WriteConcern::builder()
                 .w(mongodb::options::Acknowledgment::Majority)
@@ -91,7 +93,7 @@ impl Store {
         Ok(Self { client, contacts, asking: Arc::default() })
     }
 
-    /// Makes sure that the store answers, and that it can acknowledge writes by a majority.
+    /// Checks that the store answers and can acknowledge writes by a majority.
     ///
     /// # Errors
     /// The reason, without secrets.
@@ -107,7 +109,7 @@ impl Store {
         Err("the server is no member of a replica set, which contacts need".to_owned())
     }
 
-    /// Asks the server for its role. A question that got no answer in time is waited for again.
+    /// Asks the server for its role. If the last check got no answer in time, waits for that one.
     async fn ask(&self) -> Result<Document, String> {
         let mut asking = self.asking.lock().await;
         let question = asking.get_or_insert_with(|| {
@@ -123,8 +125,8 @@ impl Store {
         }
     }
 
-    /// Makes the indexes that an owner's queries need: the newest contacts, and those of one address. Those that are there
-    /// already stay as they are.
+    /// Creates the indexes that an owner's queries need: the newest contacts, and the contacts of
+    /// one address. Existing indexes stay as they are.
     ///
     /// # Errors
     /// The reason, without secrets.
@@ -137,8 +139,8 @@ impl Store {
         Ok(made.index_names.iter().map(|name| format!("index {name}: there")).collect())
     }
 
-    /// Stores documents, each on its own: one that cannot be stored does not keep the others from
-    /// it. Returns the outcome of each, and of the whole.
+    /// Stores documents independently: one that cannot be stored does not stop the others. Returns
+    /// the outcome of each document and of the whole insert.
     pub(crate) async fn insert(
         &self,
         documents: &Arc<[StoredContact]>,
@@ -169,7 +171,8 @@ impl Store {
 
     async fn send(&self, documents: &Arc<[StoredContact]>) -> (Vec<Answer>, Inserted) {
         let count = documents.len();
-        // The driver's futures are not to be dropped half-way, so it is the handle that times out.
+        // The driver's futures must not be dropped half-way, so the time-out applies to the task's
+        // handle.
         let (contacts, documents) = (self.contacts.clone(), documents.clone());
         let insert = async move { contacts.insert_many(documents.iter()).ordered(false).await };
         let insert = tokio::spawn(insert.in_current_span());
@@ -184,7 +187,7 @@ impl Store {
         (answers, how)
     }
 
-    /// Finds the documents with these ids, by their id.
+    /// Finds the documents with these ids and returns them by id.
     async fn find(&self, ids: Vec<Uuid>) -> Result<HashMap<Uuid, StoredContact>, String> {
         if ids.is_empty() {
             return Ok(HashMap::new());
@@ -216,7 +219,7 @@ impl Store {
             db.namespace = namespace.db,
             db.collection.name = namespace.coll,
         );
-        // By its definition, an operation on one document is no batch.
+        // OpenTelemetry does not count an operation on one document as a batch.
         if documents > 1 {
             span.record("db.operation.batch.size", documents);
         }
@@ -224,7 +227,7 @@ impl Store {
     }
 }
 
-/// Decides whether a contact is the one that is stored under its id.
+/// Decides whether a contact is the same as the one that is stored under its id.
 fn compare(
     contact: &StoredContact,
     known: &Result<HashMap<Uuid, StoredContact>, String>,
@@ -244,7 +247,8 @@ fn compare(
 /// Returns the answer for each document of an insert.
 fn answers(count: usize, result: Result<(), Error>) -> Vec<Answer> {
     let Err(error) = result else { return (0..count).map(|_| Answer::Stored).collect() };
-    // Without a write concern error, a document without an error of its own is stored on a majority.
+    // Without a write concern error, each document without an error of its own is stored on a
+    // majority.
     if let ErrorKind::InsertMany(InsertManyError {
         write_errors: Some(errors),
         write_concern_error: None,
@@ -265,7 +269,7 @@ fn all_unavailable(count: usize, why: &str) -> Vec<Answer> {
 }
 
 fn answer(error: &IndexedWriteError) -> Answer {
-    // Not its message, which may quote the document.
+    // The error's message is left out, since it may quote the document.
     let name = error.code_name.as_deref().unwrap_or_default();
     let words =
         |why: &str| anyhow!("MongoDB refuses the document: {why}code {} {name}", error.code);
@@ -275,12 +279,12 @@ fn answer(error: &IndexedWriteError) -> Answer {
             Answer::Failed(Failure::Permanent(words("a unique index has its value already, ")))
         }
         code if HOPELESS.contains(&code) => Answer::Failed(Failure::Permanent(words(""))),
-        // A quota, a lock, a move of data: it costs nothing to wait, and an alert names it.
+        // A quota, a lock or a move of data: waiting costs nothing, and an alert names the cause.
         _ => Answer::Failed(Failure::Blocked(words(""))),
     }
 }
 
-/// Describes an error without anything that a document or a connection string may have put into it.
+/// Describes an error and leaves out anything from a document or a connection string.
 fn outline(error: &Error) -> String {
     match &*error.kind {
         ErrorKind::ServerSelection { .. } => {

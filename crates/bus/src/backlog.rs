@@ -11,18 +11,18 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{Bus, metrics::ConsumerMetrics};
 
-/// How often a consumer is asked, if there are few of them.
+/// The interval between two requests about one consumer, if there are few consumers.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The share of each consumer in a round, if there are many, so that a rising number of targets
-/// asks the server no more often.
+/// The time for each consumer in a round, if there are many, so that more targets do not cause more
+/// requests a second.
 const SHARE: Duration = Duration::from_millis(10);
 
 impl Bus {
     /// Keeps the gauges of consumers up to date until the shutdown begins.
     ///
-    /// One consumer is asked after the other: hundreds of requests at once would need memory for an
-    /// answer that can wait.
+    /// Requests information on one consumer after the other: hundreds of requests at once would
+    /// need memory for answers that are not urgent.
     pub async fn watch_backlog(
         &self,
         consumers: &[Consumer],
@@ -64,7 +64,7 @@ struct Backlog<'a> {
     in_process: IntGauge,
     redelivered: IntGauge,
     oldest_age: Gauge,
-    /// The last settled message, and the time at which the one behind it was published.
+    /// The last settled message, and the time at which the message behind it was published.
     oldest: Option<(u64, DateTime<Utc>)>,
 }
 
@@ -92,12 +92,13 @@ impl<'a> Backlog<'a> {
             self.redelivered.set(gauge(u64::try_from(info.num_redelivered).unwrap_or(0)));
             self.find_oldest(bus, settled(info), waiting).await;
         }
-        // Without an answer, a message that waits grows older all the same.
+        // Without an answer from the server, the age of a waiting message still grows.
         let age = self.oldest.map_or(0.0, |(_, at)| (Utc::now() - at).as_seconds_f64());
         self.oldest_age.set(age.max(0.0));
     }
 
-    /// Looks up when the oldest message that is not settled was published, once for each.
+    /// Looks up the time at which the oldest unsettled message was published, once for each
+    /// message.
     async fn find_oldest(&mut self, bus: &Bus, settled: u64, waiting: u64) {
         if waiting == 0 {
             self.oldest = None;
@@ -113,7 +114,7 @@ fn gauge(count: u64) -> i64 {
 }
 
 /// Returns the sequence up to which every message is settled: stored, or a dead letter. After a
-/// crash, the server may have forgotten the last of it, and then reports a lower one.
+/// crash, the server may have forgotten the last settlements and report a lower sequence.
 pub(crate) fn settled(info: &Info) -> u64 {
     info.ack_floor.stream_sequence
 }

@@ -1,8 +1,8 @@
-//! How a process reaches the bus: servers, credentials, and the prefix of JetStream's API.
+//! The configuration of the bus: servers, credentials, and the prefix of JetStream's API.
 
 use std::{fmt, path::PathBuf};
 
-/// How to reach the bus.
+/// The settings of the connection to the bus.
 #[derive(Clone, clap::Args)]
 pub struct Nats {
     /// One or more NATS servers, comma-separated
@@ -32,18 +32,19 @@ pub struct Nats {
     )]
     pub password_file: Option<PathBuf>,
 
-    /// NATS credentials file, in place of user and password
+    /// NATS credentials file, instead of user and password
     #[arg(
         long = "nats-creds-file", env = "NATS_CREDS_FILE", global = true,
         conflicts_with_all = ["user", "password_file"], value_name = "FILE"
     )]
     pub creds_file: Option<PathBuf>,
 
-    /// File with the authorities that the NATS servers' certificates are checked against
+    /// File with the certificate authorities that NATS servers are checked against
     #[arg(long = "nats-ca-file", env = "NATS_CA_FILE", global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 
-    /// Subject under which JetStream is asked: another one where the streams are in another account than the user
+    /// Prefix of JetStream's API; differs from the default if the streams belong to another account
+    /// than the user
     #[arg(
         long = "nats-api-prefix", env = "NATS_API_PREFIX", global = true, default_value = "$JS.API",
         value_name = "SUBJECT", value_parser = subject
@@ -51,10 +52,11 @@ pub struct Nats {
     pub api_prefix: String,
 }
 
-/// What `provision` is told, beside what every process is.
+/// The options of `provision`, in addition to those of every process.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProvisionArgs {
-    /// On how many NATS servers each stream is kept [default: as it is, or 1 for a new one]
+    /// Number of NATS servers that keep a copy of each stream [default: as it is, or 1 for a new
+    /// one]
     #[arg(long, env = "STREAM_REPLICAS", value_name = "NUMBER", value_parser = replicas)]
     pub replicas: Option<usize>,
 }
@@ -64,11 +66,11 @@ fn replicas(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("'{text}' is not allowed, write a number from 1 to 5"))
 }
 
-/// Addresses of NATS servers, checked.
+/// A checked list of addresses of NATS servers.
 #[derive(Clone)]
 pub struct NatsUrls(pub Vec<async_nats::ServerAddr>);
 
-/// URLs may hold a password: only hosts are shown.
+/// Shows only the hosts, since URLs may hold a password.
 impl fmt::Debug for NatsUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
@@ -87,7 +89,7 @@ impl fmt::Debug for Nats {
 }
 
 fn nats_urls(text: &str) -> Result<NatsUrls, String> {
-    // The text may hold a password, so it is not repeated.
+    // The text may hold a password, so the error does not repeat it.
     let parse = |url: &str| {
         let address = url.trim().parse::<async_nats::ServerAddr>().ok()?;
         let inner = address.clone().into_inner();
@@ -110,7 +112,8 @@ fn subject(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "'{text}' is not a subject, write words with dots between them, such as $JS.API or BUS.API"
+            "'{text}' is not a subject, write words with dots between them, \
+             such as $JS.API or BUS.API"
         ))
     }
 }

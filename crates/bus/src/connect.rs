@@ -1,4 +1,4 @@
-//! Connecting, and staying connected.
+//! The connection to the bus: opening it, and keeping it open.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,13 +19,13 @@ use service::{
 
 use crate::{Bus, config::Nats, metrics::BusMetrics, refused::refusal};
 
-/// How long one answer may take before it is asked for again.
+/// The longest wait for one answer before the request is repeated.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// A silent server is noticed after two of these.
+/// The interval between two pings. A silent server is noticed after two of them.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The bus could not be reached in time.
@@ -34,19 +34,19 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 pub struct NotConnected(Duration);
 
 impl Bus {
-    /// Connects a process, with its latch `nats`.
+    /// Connects a process, and reports the connection in the latch `nats`.
     ///
     /// # Errors
-    /// As [`Bus::connect`].
+    /// The errors of [`Bus::connect`].
     pub async fn of_process(process: &Process, config: &Nats) -> anyhow::Result<Self> {
         let latch = process.readiness.latch("nats");
         Self::connect(process.name, config, latch, &process.registry).await
     }
 
-    /// Connects a command, which waits for the bus for at most ten seconds.
+    /// Connects a command. Waits for the bus for at most ten seconds.
     ///
     /// # Errors
-    /// [`NotConnected`] in time, beside those of [`Bus::connect`].
+    /// [`NotConnected`] if the time is up, and the errors of [`Bus::connect`].
     pub async fn of_command(name: &'static str, config: &Nats) -> anyhow::Result<Self> {
         let latch = Readiness::default().latch("nats");
         let bus = Self::connect(name, config, latch, &Registry::new()).await?;
@@ -54,7 +54,8 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Starts to connect, and returns at once. The latch and the metrics show how it goes.
+    /// Starts to connect and returns at once. The latch and the metrics show the state of the
+    /// connection.
     ///
     /// # Errors
     /// [`ConfigError`] if a file that the configuration names cannot be read.
@@ -94,7 +95,7 @@ impl Bus {
     /// Waits until the bus is connected.
     ///
     /// # Errors
-    /// The time is up.
+    /// [`NotConnected`] if the time is up.
     pub async fn connected(&self, within: Duration) -> Result<(), NotConnected> {
         let mut connected = self.connected.clone();
         match tokio::time::timeout(within, connected.wait_for(|connected| *connected)).await {
@@ -103,21 +104,21 @@ impl Bus {
         }
     }
 
-    /// Waits until the bus is connected, however long that takes.
+    /// Waits until the bus is connected, without a limit of time.
     pub(crate) async fn wait_until_connected(&self) {
         if self.connected.clone().wait_for(|connected| *connected).await.is_err() {
-            // The client is gone, and with it any prospect of a connection.
+            // The client is gone, so there will be no connection.
             std::future::pending::<()>().await;
         }
     }
 
     /// Waits until the bus is not connected.
     pub(crate) async fn disconnected(&self) {
-        // Nobody can connect again once the sender is gone.
+        // Once the sender is gone, nothing can connect again.
         let _ = self.connected.clone().wait_for(|connected| !*connected).await;
     }
 
-    /// Leaves the server, which does not answer, and connects again, perhaps to another one.
+    /// Leaves a server that does not answer and connects again, perhaps to another server.
     pub(crate) async fn connect_again(&self) {
         if let Err(error) = self.client.force_reconnect().await {
             tracing::debug!("the client does not connect again: {error}");
@@ -135,7 +136,7 @@ async fn sign_in(config: &Nats) -> anyhow::Result<ConnectOptions> {
         (Some(user), Some(file)) => {
             readable("NATS_PASSWORD_FILE", file).await?;
             let (user, file) = (user.clone(), file.clone());
-            // Read again at each attempt: a new password is taken without a restart.
+            // The file is read at each attempt, so that a new password needs no restart.
             ConnectOptions::with_auth_callback(move |_nonce| password(user.clone(), file.clone()))
         }
         _ => ConnectOptions::new(),
@@ -147,7 +148,7 @@ async fn sign_in(config: &Nats) -> anyhow::Result<ConnectOptions> {
         })?;
     }
     if let Some(file) = &config.ca_file {
-        // The client, too, reads it at each attempt.
+        // The client reads the file at each attempt, too.
         readable("NATS_CA_FILE", file).await?;
         options = options.add_root_certificates(file.clone()).require_tls(true);
     }
@@ -173,7 +174,9 @@ async fn password(user: String, file: PathBuf) -> Result<Auth, AuthError> {
     Ok(auth)
 }
 
-/// Short at first, so that a restart of the server is hardly felt, and bounded, so that an outage costs little.
+/// Returns the pause before the next attempt to connect. The first pauses are short, so that a
+/// restart of the server goes almost unnoticed. The last ones are bounded, so that an outage costs
+/// little.
 fn pause(attempts: usize) -> Duration {
     let exponent = u32::try_from(attempts.min(10)).unwrap_or(10);
     Duration::from_millis(20).saturating_mul(2_u32.saturating_pow(exponent)).min(LONGEST_PAUSE)
@@ -197,7 +200,7 @@ fn observe(event: &Event, latch: &Latch, connected: &watch::Sender<bool>, metric
             metrics.connected.set(0);
             latch.unset("closed");
         }
-        // The next attempt says the same: the latch tells it once.
+        // The next attempt fails in the same way: the latch reports it once.
         Event::ClientError(error) if !*connected.borrow() => {
             latch.unset(format!("not connected: {error}"));
         }

@@ -1,4 +1,4 @@
-//! Consuming: messages come one at a time or many at once, and again after whatever goes wrong with
+//! Consuming: takes messages one at a time or many at once, and begins again after each failure of
 //! the bus.
 
 use std::{sync::Arc, time::Duration};
@@ -17,7 +17,7 @@ use crate::{
     streams::{differences, essential_of_consumer},
 };
 
-/// The pause after a failure of the bus, and between two looks for a consumer that is missing.
+/// The pause after a failure of the bus, and between two checks for a consumer that is missing.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A consumer cannot be used.
@@ -26,10 +26,10 @@ pub(crate) enum ConsumerUnusable {
     /// The bus is away.
     #[error(transparent)]
     NotConnected(#[from] crate::NotConnected),
-    /// Nobody has made the consumer.
+    /// The consumer does not exist.
     #[error("consumer {0} is missing: run provision as a privileged user")]
     Missing(String),
-    /// The consumer would skip messages, or read other ones.
+    /// The consumer would skip messages, or read others.
     #[error("consumer {name} is misconfigured ({difference}): remove it and run provision")]
     Misconfigured {
         /// The consumer.
@@ -48,9 +48,8 @@ pub(crate) enum ConsumerUnusable {
 }
 
 impl Bus {
-    /// Consumes until the shutdown begins, then finishes the messages in process and returns.
-    /// Whatever goes wrong with the bus or the consumer meanwhile shows in the latch, and is tried
-    /// again.
+    /// Consumes until the shutdown begins, then finishes the messages in process and returns. A
+    /// failure of the bus or the consumer shows in the latch, and consuming begins again.
     pub async fn consume<H: Handler>(
         &self,
         consumer: Consumer,
@@ -59,7 +58,7 @@ impl Bus {
         latch: Latch,
         shutdown: Shutdown,
     ) {
-        // A counter that is there from the start can be watched for its first increase.
+        // A counter that exists from the start can be watched for its first increase.
         metrics.dead_lettered.with_label_values(&[consumer.stream.name, &consumer.name]);
         for outcome in ["settled", "retried", "dead_lettered"] {
             let labels = [consumer.stream.name, consumer.name.as_str(), outcome];
@@ -85,7 +84,7 @@ impl Bus {
         }
     }
 
-    /// Finds a consumer, and makes sure that it delivers every message until it is acknowledged.
+    /// Finds a consumer and checks that it delivers every message until it is acknowledged.
     pub(crate) async fn find_consumer(
         &self,
         consumer: &Consumer,
@@ -121,7 +120,7 @@ impl<H: Handler> Work<'_, H> {
         let Some(found) = found else { return Ok(()) };
         found?;
         latch.set("consuming");
-        // Boxed: there may be hundreds of consumers, and each needs one of the two.
+        // Boxed: there may be hundreds of consumers, and each needs only one of the two futures.
         let taking = if self.consumer.batch == 1 && self.consumer.batches_in_process == 1 {
             Box::pin(self.one_at_a_time(shutdown)).await
         } else {
@@ -135,7 +134,7 @@ impl<H: Handler> Work<'_, H> {
             let message = tokio::select! {
                 biased;
                 () = shutdown.begun() => return Ok(()),
-                // The server forgets the requests of a connection when that ends.
+                // When a connection ends, the server forgets its requests.
                 () = self.bus.disconnected() => return Ok(()),
                 message = self.bus.next(self.consumer) => message?,
             };
@@ -147,15 +146,15 @@ impl<H: Handler> Work<'_, H> {
         }
     }
 
-    /// Processes several batches side by side. Once one of them ends, so do the others, each after
-    /// the batch in its hands.
+    /// Processes several batches side by side. Once one of them ends, each of the others ends after
+    /// its current batch.
     async fn many_at_once(&self, shutdown: &Shutdown) -> Result<(), String> {
         let end = shutdown.token().child_token();
         let places = (0..self.consumer.batches_in_process).map(|_| self.one_place(&end));
         join_all(places).await.into_iter().collect()
     }
 
-    /// Requests a batch, processes it, and so on.
+    /// Requests a batch and processes it, again and again.
     async fn one_place(&self, end: &CancellationToken) -> Result<(), String> {
         let _guard = end.clone().drop_guard();
         let Consumer { stream, name, batch, batch_bytes, .. } = self.consumer;
@@ -166,7 +165,7 @@ impl<H: Handler> Work<'_, H> {
             let messages = tokio::select! {
                 biased;
                 () = end.cancelled() => Ok(None),
-                // The server forgets the requests of a connection when that ends.
+                // When a connection ends, the server forgets its requests.
                 () = self.bus.disconnected() => Ok(None),
                 messages = puller.next() => messages.map(Some).map_err(|error| error.to_string()),
             };

@@ -1,4 +1,4 @@
-//! Dead letters: the original bytes and headers, and the reason.
+//! Dead letters: the original bytes and headers of a message, and the reason.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{Bus, PublishError, Published, headers, publish::Sending};
 
-/// The prefix of the headers that a message had for the server.
+/// The prefix for headers that were meant for the server.
 const ORIGINAL: &str = "Original-";
 
 /// The longest reason that is kept, in bytes.
@@ -24,7 +24,7 @@ pub(crate) struct DeadLetter<'a> {
     pub(crate) consumer: &'a Consumer,
     /// The place of the message in its stream.
     pub(crate) sequence: u64,
-    /// How often the message was delivered.
+    /// The number of deliveries of the message.
     pub(crate) deliveries: u64,
     /// The subject of the message.
     pub(crate) subject: String,
@@ -43,7 +43,7 @@ pub(crate) struct Part {
 }
 
 impl Bus {
-    /// Stores a dead letter. The same one again is stored once.
+    /// Stores a dead letter. Storing the same one again has no effect.
     pub(crate) async fn store_dead_letter(
         &self,
         letter: DeadLetter<'_>,
@@ -52,7 +52,7 @@ impl Bus {
     ) -> Result<Published, PublishError> {
         let stream = letter.consumer.stream;
         let mut headers = HeaderMap::new();
-        // The server would obey its own headers (`Nats-*`) again: they are kept under another name.
+        // The server would act on its own headers (`Nats-*`) again, so they get another name.
         for (name, values) in letter.headers.iter().flat_map(HeaderMap::iter) {
             let name = name.to_string();
             let own = name.to_ascii_lowercase().starts_with("nats-");

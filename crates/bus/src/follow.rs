@@ -1,5 +1,5 @@
-//! Reading streams: following one from its first message on, for read models, and looking up single
-//! events.
+//! Reading streams: following a stream from its first message on, for read models, and looking up
+//! single events.
 
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ pub enum Followed<E> {
         /// The event.
         event: Option<E>,
     },
-    /// The stream is a new one: it is read from its first message on.
+    /// The stream was replaced by a new one, which is read from its first message on.
     Restart,
-    /// All that was in the stream when the follower began, or began again, has been read.
+    /// Everything that was in the stream when the follower began, or began again, has been read.
     CaughtUp {
         /// The last sequence of the stream at that moment.
         sequence: u64,
@@ -40,7 +40,7 @@ pub enum Followed<E> {
 /// A stream cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The stream is missing, or cannot be seen.
+    /// The stream is missing, or its state cannot be read.
     #[error(transparent)]
     Stream(#[from] StreamUnusable),
     /// The bus refuses, or the connection broke.
@@ -62,15 +62,15 @@ impl ReadError {
 /// The pause before a broken follower begins again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The messages that a follower requests at once.
+/// The number of messages that a follower requests at once.
 const PAGE: Limit = Limit { messages: 256, bytes: LARGEST_MESSAGE };
 
-/// How long the server keeps the consumer of a follower that is gone.
+/// The time for which the server keeps the consumer of a follower that is gone.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
 impl Bus {
-    /// Reads everything that is in the stream of `E` and everything that comes, in order and
-    /// without a gap, until the shutdown begins. The latch is set once the past has been read.
+    /// Reads all events in the stream of `E` and each new one, in order and without a gap, until
+    /// the shutdown begins. The latch is set once the past has been read.
     pub async fn follow<E: Event>(
         &self,
         latch: Latch,
@@ -88,7 +88,7 @@ impl Bus {
         }
     }
 
-    /// Follows from behind `last` until something breaks.
+    /// Follows the stream behind `last` until something fails.
     async fn follow_from<E: DeserializeOwned>(
         &self,
         stream: &'static Stream,
@@ -118,8 +118,8 @@ impl Bus {
                 latch.set("followed");
             }
         };
-        // The messages up to the target may be gone, all of them or the last ones. Only the server
-        // knows that none is left.
+        // Some or all messages up to the target may be gone. Only the server knows whether any is
+        // left.
         if waiting == 0 {
             catch_up(last, step);
         }
@@ -163,7 +163,7 @@ impl Bus {
         }
     }
 
-    /// Starts to read a stream behind a place. Returns the number of messages that wait, too.
+    /// Starts to read a stream behind a place. Also returns the number of waiting messages.
     async fn puller_behind(
         &self,
         stream: &'static Stream,
@@ -197,8 +197,8 @@ impl Bus {
         Ok(info.state.last_sequence)
     }
 
-    /// Returns all events of a stream with a subject that fits `filter`, oldest first. For few of
-    /// them.
+    /// Returns all events of a stream with a subject that matches `filter`, oldest first. Meant for
+    /// a small number of events.
     ///
     /// # Errors
     /// The stream cannot be read.
@@ -280,14 +280,14 @@ impl Bus {
                 }
             }
             if left == before {
-                // Removed meanwhile, by age.
+                // The message has been removed meanwhile, by age.
                 break;
             }
         }
         Ok(found)
     }
 
-    /// Returns the configuration of a consumer that is gone soon after it was read.
+    /// Returns the configuration of a consumer that the server removes soon after its last use.
     fn reading(&self) -> pull::Config {
         pull::Config {
             name: Some(self.consumer_name()),
@@ -297,8 +297,9 @@ impl Bus {
         }
     }
 
-    /// Returns a name for a consumer of our own. A request without a name in its subject may name
-    /// any consumer of the stream, and change it, so users who may not do that are refused it.
+    /// Returns a name for a consumer of our own. A request without a name in its subject could
+    /// name, and change, any consumer of the stream, so the server refuses it to users without that
+    /// permission.
     fn consumer_name(&self) -> String {
         format!("{}-{}", self.name, Uuid::new_v4().simple())
     }

@@ -26,14 +26,14 @@ use crate::{
     publish::{self, Sending},
 };
 
-/// The pause between two questions whether the bus answers again.
+/// The pause between two checks whether the bus answers again.
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
-/// The number of unanswered questions after which the client connects again, perhaps to another
-/// server: this one may have lost its cluster.
+/// The number of unanswered checks after which the client connects again, perhaps to another
+/// server: the current one may have lost its cluster.
 const PROBES_A_CONNECTION: u32 = 3;
 
-/// Publishes the members of one kind of group, many in one step. Clones share the steps.
+/// Publishes the members of one kind of group, many in one step. Clones share the groups.
 #[derive(Clone, Debug)]
 pub struct GroupPublisher<G: Group> {
     bus: Bus,
@@ -48,12 +48,12 @@ pub(crate) struct Member {
     span: Option<Span>,
 }
 
-/// The stream, as a log that takes many members in one step.
+/// A stream as a log that stores many members in one step.
 #[derive(Debug)]
 pub(crate) struct GroupLog<G> {
     bus: Bus,
-    /// Whether the last commit had no answer. Then the bus is asked before more is sent, so that an
-    /// outage leaves one group in doubt and not all that wait behind it.
+    /// Set if the last commit had no answer. The next commit then waits until the bus answers, so
+    /// that an outage leaves one group in doubt and not all that wait behind it.
     in_doubt: Arc<AtomicBool>,
     group: PhantomData<fn() -> G>,
 }
@@ -62,8 +62,8 @@ pub(crate) struct GroupLog<G> {
 type Shared = Result<Published, Arc<PublishError>>;
 
 impl<G: Group> GroupPublisher<G> {
-    /// Returns the limits that the payload sets. One commit at a time is the fastest at every load:
-    /// more only split the groups.
+    /// Returns the limits of the payload. One commit at a time is the fastest at every load: more
+    /// of them only split the groups.
     pub const fn limits() -> Limits {
         Limits {
             group_messages: G::MAX_MEMBERS,
@@ -73,7 +73,7 @@ impl<G: Group> GroupPublisher<G> {
         }
     }
 
-    /// Starts a publisher. Each member may take that long.
+    /// Starts a publisher, with the longest time that each member may take.
     pub fn start(bus: Bus, within: Duration, limits: Limits) -> Self {
         let log = GroupLog { bus: bus.clone(), in_doubt: Arc::default(), group: PhantomData };
         Self { bus, commits: GroupCommit::start(log, limits), within }
@@ -82,7 +82,7 @@ impl<G: Group> GroupPublisher<G> {
     /// Publishes a member and waits for the acknowledgement of its group.
     ///
     /// # Errors
-    /// [`PublishError::Busy`] if too many wait already, beside those of [`Bus::publish`].
+    /// [`PublishError::Busy`] if too many members wait already, and the errors of [`Bus::publish`].
     pub async fn publish(&self, mut member: G::Member) -> Result<Published, PublishError> {
         let span = publish::span(G::STREAM.name, G::SUBJECT);
         if let Some(trace) = propagation::traceparent(span.as_ref().unwrap_or(&Span::current())) {
@@ -110,7 +110,7 @@ impl<G: Group> Log for GroupLog<G> {
     type Outcome = Shared;
 
     fn size(member: &Member) -> usize {
-        // And a comma.
+        // One more byte for the comma.
         member.payload.len() + 1
     }
 
@@ -149,8 +149,8 @@ impl<G: Group> Log for GroupLog<G> {
     }
 }
 
-/// Returns the span of a group: in a trace of its own, since its members belong to many, and
-/// linked to theirs both ways. A lone member has a span already.
+/// Returns the span of a group. The span has a trace of its own, since the members belong to many
+/// traces, and is linked to theirs both ways. A lone member has a span already.
 fn group_span(stream: &'static str, group: &[Member]) -> Span {
     if let [only] = group {
         return only.span.clone().unwrap_or_else(Span::none);

@@ -35,7 +35,8 @@ use std::{sync::Arc, time::Duration};
 use async_nats::jetstream;
 use tokio::sync::{OnceCell, watch};
 
-/// A connection to the bus. Clones share it. It connects by itself, and again after a loss, for ever.
+/// A connection to the bus, which its clones share. It connects by itself, and again after each
+/// loss.
 #[derive(Clone, Debug)]
 pub struct Bus {
     /// The process' name, which is the CloudEvents `source` of what it publishes.
@@ -44,16 +45,17 @@ pub struct Bus {
     jetstream: jetstream::Context,
     connected: watch::Receiver<bool>,
     refusals: refused::Refusals,
-    /// Made when the first message is asked for.
+    /// Created with the first request for a message.
     pulls: Arc<OnceCell<next::Pulls>>,
     metrics: metrics::BusMetrics,
 }
 
 impl Bus {
-    /// Lets what was sent leave, for at most two seconds.
+    /// Waits until all buffered messages are sent, for at most two seconds.
     pub async fn flush(&self) {
         if *self.connected.borrow() {
-            // Whoever waited for an acknowledgement has it already; what is lost here is delivered again.
+            // Callers that waited for an acknowledgement have it already. A message whose
+            // acknowledgement is lost here is delivered again.
             let _ = tokio::time::timeout(Duration::from_secs(2), self.client.flush()).await;
         }
     }

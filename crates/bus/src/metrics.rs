@@ -1,4 +1,4 @@
-//! What the bus tells Prometheus: its connection, publishing, and how full the streams are.
+//! The metrics of the bus: its connection, publishing, and the fill level of the streams.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use prometheus::{
 use crate::{PublishError, Published};
 use service::metrics::register;
 
-/// What every process tells of its bus.
+/// The metrics that every process has of its bus.
 #[derive(Clone, Debug)]
 pub(crate) struct BusMetrics {
     pub(crate) connected: IntGauge,
@@ -23,14 +23,14 @@ pub(crate) struct BusMetrics {
     fill: [IntGaugeVec; 4],
 }
 
-/// From a disk without a wait to the longest patience, in seconds.
+/// Buckets in seconds: from a disk without a wait to the longest time that a publisher waits.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// From one member to the largest group.
+/// Buckets from one member to the largest group.
 const MEMBERS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 impl BusMetrics {
-    /// Adds them to a registry.
+    /// Creates the metrics and adds them to a registry.
     pub(crate) fn new(registry: &Registry) -> Self {
         let of_stream = &["stream"];
         let seconds = HistogramOpts::new(
@@ -76,7 +76,7 @@ impl BusMetrics {
         }
     }
 
-    /// Notes how publishing a message went.
+    /// Records the duration and the outcome of publishing a message.
     pub(crate) fn published(
         &self,
         stream: &Stream,
@@ -88,9 +88,9 @@ impl BusMetrics {
             .observe(took.as_secs_f64());
     }
 
-    /// Notes how full a stream is.
+    /// Records the fill level of a stream.
     pub(crate) fn filled(&self, stream: &Stream, info: &Info) {
-        // The server says "no limit" as -1.
+        // The server writes "no limit" as -1.
         let limit = |limit: i64| u64::try_from(limit).unwrap_or(0);
         let values = [
             info.state.bytes,
@@ -111,25 +111,28 @@ fn outcome(result: &Result<Published, PublishError>) -> &'static str {
     }
 }
 
-/// What every consumer tells.
+/// The metrics of a consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerMetrics {
-    /// Messages that wait for the consumer, by stream and consumer.
+    /// Messages that wait for the consumer or are in process, by stream and consumer.
     pub pending: IntGaugeVec,
-    /// Of them, those that are in process, by stream and consumer.
+    /// Pending messages that are in process, by stream and consumer.
     pub in_process: IntGaugeVec,
-    /// Of them, those that were delivered more than once, by stream and consumer.
+    /// Pending messages that were delivered more than once, by stream and consumer.
     pub redelivered: IntGaugeVec,
-    /// How long the oldest of them has been in the stream, in seconds, by stream and consumer; 0 if there is none.
+    /// The time since the oldest pending message was published, in seconds, by stream and consumer;
+    /// 0 if there is none.
     pub oldest_age: GaugeVec,
-    /// Messages that were handled, by stream, consumer and outcome: `settled`, `retried`, `dead_lettered`.
+    /// Messages that were handled, by stream, consumer and outcome: `settled`, `retried`,
+    /// `dead_lettered`.
     pub messages: IntCounterVec,
     /// Messages that became dead letters, by stream and consumer.
     pub dead_lettered: IntCounterVec,
 }
 
 impl ConsumerMetrics {
-    /// Adds them to a registry. What it consumes gives the counter of dead letters its name: `contacts_dead_lettered_total`.
+    /// Creates the metrics and adds them to a registry. The counter of dead letters is named after
+    /// the consumed items `what`, such as `contacts_dead_lettered_total`.
     pub fn new(registry: &Registry, what: &str) -> Self {
         let labels = &["stream", "consumer"];
         let pending =

@@ -1,7 +1,9 @@
-//! One message at a time: it is asked for when there is time for it, and no second one is on its way meanwhile.
+//! Pull requests for one message at a time. A consumer requests a message when there is time to
+//! handle it, and has no second request under way meanwhile.
 //!
-//! Hundreds of consumers share one subscription. A message has its stream's subject, whatever it was asked for under, so it is
-//! told by the consumer that its acknowledgement names. What the server says instead has the subject of the request.
+//! Hundreds of consumers share one subscription. A message arrives with the subject of its stream,
+//! not with that of the request, so the consumer is read from the message's acknowledgement
+//! subject. A status of the server arrives with the subject of the request.
 
 use std::{
     collections::HashMap,
@@ -23,16 +25,17 @@ use tokio::{sync::oneshot, task::AbortHandle, time::timeout};
 
 use crate::Bus;
 
-/// How long the server waits with us for a message. Where it is short, a request that got lost in a cluster is missed soon.
+/// The time that the server waits for a message. A short time means that a request that was lost in
+/// a cluster is repeated soon.
 const EXPIRES: Duration = Duration::from_secs(5);
 
-/// How much longer its answer may take.
+/// The additional time for the server's answer to arrive.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Those who wait for a message, by their consumers' names.
+/// The requests that wait for a message, by the names of their consumers.
 type Waiting = HashMap<String, Place>;
 
-/// One who waits, with the number of the request.
+/// A waiting request: its number, and the channel for its answer.
 #[derive(Debug)]
 struct Place {
     request: u64,
@@ -49,11 +52,12 @@ pub(crate) struct Pulls {
 }
 
 impl Bus {
-    /// The next message of a consumer, or none if there was none in time. Given up, it leaves nothing behind: a message that
-    /// nobody waits for goes back at once, so that another replica need not wait for it.
+    /// Returns the next message of a consumer, or none if there was none in time. Dropping the
+    /// future is safe: a message that arrives for nobody is given back at once, so that another
+    /// replica need not wait for it.
     ///
     /// # Errors
-    /// The consumer is gone, or changes hands: why, in words.
+    /// The consumer is gone or changes its leader. The error is a sentence with the reason.
     pub(crate) async fn next(
         &self,
         consumer: &Consumer,
@@ -74,7 +78,7 @@ impl Bus {
         let message = answer.map_err(|_| broke(&"two wait for its messages"))?;
         match message.status {
             None => Ok(Some(jetstream::Message { message, context: self.jetstream.clone() })),
-            // It expired before there was one.
+            // The request expired before there was a message.
             Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => Ok(None),
             Some(status) => Err(broke(&format_args!(
                 "{status} {}",
@@ -101,7 +105,7 @@ impl Pulls {
         })
     }
 
-    /// A new request, and what will be its answer.
+    /// Registers a new request, and returns it with the receiver of its answer.
     fn begin<'a>(&'a self, consumer: &'a str) -> (Pull<'a>, oneshot::Receiver<Message>) {
         let (sender, receiver) = oneshot::channel();
         let request = self.requests.fetch_add(1, Relaxed);
@@ -116,7 +120,7 @@ impl Drop for Pulls {
     }
 }
 
-/// A request, for as long as somebody waits for its answer.
+/// A request whose answer somebody waits for. Dropping it withdraws the request.
 struct Pull<'a> {
     pulls: &'a Pulls,
     consumer: &'a str,
@@ -124,7 +128,7 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    /// Where the server answers.
+    /// Returns the subject to which the server sends its answer.
     fn inbox(&self) -> String {
         format!("{}.{}.{}", self.pulls.inbox, self.consumer, self.request)
     }
@@ -136,7 +140,7 @@ impl Drop for Pull<'_> {
     }
 }
 
-/// Gives each answer to who waits for it.
+/// Passes each answer to the request that waits for it.
 async fn hand_out(
     mut answers: Subscriber,
     waiting: Arc<Mutex<Waiting>>,
@@ -144,7 +148,7 @@ async fn hand_out(
 ) {
     while let Some(message) = answers.next().await {
         if message.status.is_some() {
-            // Of a request that is over, nobody needs to know what became of it.
+            // The status of a request that is over is dropped, since nobody waits for it.
             let mut names = message.subject.rsplit('.');
             let request = names.next().and_then(|number| number.parse().ok());
             if let (Some(request), Some(consumer)) = (request, names.next())
@@ -167,7 +171,8 @@ async fn hand_out(
     }
 }
 
-/// Takes the place of who waits for a consumer, if it is of that request, where one is named.
+/// Removes and returns the waiting request of a consumer; if `request` is given, only the one with
+/// that number.
 fn take(waiting: &Mutex<Waiting>, consumer: &str, request: Option<u64>) -> Option<Place> {
     let mut waiting = lock(waiting);
     let place = waiting.get(consumer)?;

@@ -1,4 +1,4 @@
-//! The work on messages: a handler returns the result of each, and the messages are settled here.
+//! The processing of messages: a handler returns the result of each, and this module settles them.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ pub struct Delivery<E> {
     pub event: E,
     /// The place of the message in the stream.
     pub sequence: u64,
-    /// How often the message was delivered, this time included.
+    /// The number of deliveries of the message, including this one.
     pub deliveries: u64,
     /// The trace context of the publisher.
     trace: Context,
@@ -49,25 +49,25 @@ pub trait Handler: Send + Sync + 'static {
     /// The event that is handled.
     type Event: Event;
 
-    /// Waits until events can be handled. Nothing is requested from the bus before.
+    /// Waits until events can be handled. No messages are requested from the bus before.
     fn ready(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Returns the trace contexts of an event's members, if it has some of its own.
+    /// Returns the trace contexts of an event's members, if they have their own.
     fn member_traces(&self, _event: &Self::Event) -> Vec<Context> {
         Vec::new()
     }
 
-    /// Handles a batch: at least one event, and at most as many as the consumer allows. Returns one
-    /// result an event, in order.
+    /// Handles a batch of at least one event and at most as many as the consumer allows. Returns
+    /// one result for each event, in order.
     fn handle(
         &self,
         batch: Vec<Delivery<Self::Event>>,
     ) -> impl Future<Output = Vec<Result<Handled, Failure>>> + Send;
 }
 
-/// What stays the same from message to message.
+/// The parts of the work that all messages share.
 pub(crate) struct Work<'a, H> {
     pub(crate) bus: &'a Bus,
     pub(crate) consumer: &'a Consumer,
@@ -76,16 +76,17 @@ pub(crate) struct Work<'a, H> {
     pub(crate) failures: Failures,
 }
 
-/// How often each message has failed in this process, by its sequence. A restart forgets it, so
-/// that a message is given up later, never earlier.
+/// The number of failures of each message in this process, by its sequence. A restart forgets them,
+/// so that a message is given up later, never earlier.
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Mutex<HashMap<u64, u32>>);
 
-/// Other replicas settle some of the messages that are counted here.
+/// The largest number of messages with counted failures. Other replicas settle some of these
+/// messages.
 const MAX_FAILURES_KEPT: usize = 10_000;
 
 impl Failures {
-    /// Counts a result of a message, and returns how often the message has failed.
+    /// Counts a result of a message, and returns the number of its failures so far.
     fn count<T>(&self, sequence: u64, result: &Result<T, Failure>) -> u32 {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
@@ -107,25 +108,25 @@ impl Failures {
     }
 }
 
-/// How long storing a dead letter may take before the message goes back.
+/// The longest time for storing a dead letter before the message is delivered again.
 const DEAD_LETTER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The pause before a message comes again whose dead letter could not be stored.
+/// The pause before a message is delivered again after its dead letter could not be stored.
 const DEAD_LETTER_AGAIN: Duration = Duration::from_secs(10);
 
 /// A message and its result.
 type Settled = (jetstream::Message, Result<Handled, Failure>);
 
 impl<H: Handler> Work<'_, H> {
-    /// Handles and settles messages. Returns false if a dependency is away, so that no more are
-    /// requested.
+    /// Handles and settles messages. Returns false if a dependency is away, so that no more
+    /// messages are requested.
     pub(crate) async fn process(&self, messages: Vec<jetstream::Message>) -> bool {
         let mut batch = Vec::with_capacity(messages.len());
         let mut unread: Vec<Settled> = Vec::new();
         for message in messages {
             match decode::<H::Event>(&message) {
                 Ok(delivery) => batch.push((message, delivery)),
-                // The others of the batch are handled all the same.
+                // The other messages of the batch are still handled.
                 Err(failure) => unread.push((message, Err(failure))),
             }
         }
@@ -140,7 +141,7 @@ impl<H: Handler> Work<'_, H> {
         }
         let span = self.span(&self.traces(batch.iter().map(|(_, delivery)| delivery)));
         let (messages, deliveries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        // Boxed: a handler's future may be large, and there is one a batch.
+        // Boxed: a handler's future may be large, and each batch has one.
         let handling = Box::pin(self.handler.handle(deliveries));
         let results = self.keeping_alive(&messages, handling).instrument(span.clone()).await;
         record(&span, &results);
@@ -149,7 +150,8 @@ impl<H: Handler> Work<'_, H> {
         carry_on
     }
 
-    /// Returns the trace contexts of events: those of their members, or the publishers'.
+    /// Returns the trace contexts of events: those of their members, or else those of the
+    /// publishers.
     fn traces<'e>(&self, deliveries: impl Iterator<Item = &'e Delivery<H::Event>>) -> Vec<Context> {
         deliveries
             .flat_map(|delivery| {
@@ -159,8 +161,8 @@ impl<H: Handler> Work<'_, H> {
             .collect()
     }
 
-    /// Acknowledges what is done first, so that nothing waits behind a dead letter; dead letters
-    /// are stored side by side.
+    /// Acknowledges messages that are done first, so that none waits behind a dead letter. Dead
+    /// letters are stored side by side.
     async fn settle_all(&self, settled: Vec<Settled>, span: &Span) {
         let is_done = |(_, result): &Settled| {
             matches!(result, Ok(Handled::Whole) | Err(Failure::Overtaken(_)))
@@ -172,8 +174,8 @@ impl<H: Handler> Work<'_, H> {
         join_all(others.iter().map(|(message, result)| self.settle(message, result, span))).await;
     }
 
-    /// Returns the span of a batch: a child of the publisher's for a single event, else linked to
-    /// each.
+    /// Returns the span of a batch: a child of the publisher's span for a single event, otherwise
+    /// linked to the span of each event.
     fn span(&self, traces: &[Context]) -> Span {
         let span = tracing::info_span!(
             parent: None,
@@ -214,7 +216,8 @@ impl<H: Handler> Work<'_, H> {
                 result = &mut handling => return result,
                 _ = beat.tick() => {
                     for message in messages {
-                        // Lost with the connection; then the message is delivered again, which handlers bear.
+                        // If the signal is lost with the connection, the message is delivered
+                        // again, which handlers tolerate.
                         let _ = message.ack_with(AckKind::Progress).await;
                     }
                 }
@@ -287,7 +290,7 @@ impl<H: Handler> Work<'_, H> {
         }
     }
 
-    /// Stores a dead letter. Returns whether it is stored.
+    /// Stores a dead letter, and returns whether that succeeded.
     async fn set_aside(&self, letter: DeadLetter<'_>, reason: &str) -> bool {
         let trace = headers::trace_context(letter.headers.as_ref());
         let trace_id = trace.span().span_context().trace_id();
@@ -352,13 +355,13 @@ fn record<'a>(span: &Span, results: impl IntoIterator<Item = &'a Result<Handled,
     }
 }
 
-/// The version of a payload that cannot be read otherwise.
+/// The version alone, of a payload that cannot be read otherwise.
 #[derive(Deserialize)]
 struct Versioned {
     v: u64,
 }
 
-/// Reads an event. The reason why it cannot be read holds none of its data.
+/// Reads an event. The reason in the error holds none of the event's data.
 fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, Failure> {
     let event = read(&message.payload)?;
     let info = message
@@ -369,7 +372,7 @@ fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, Failure
     Ok(Delivery { event, sequence: info.stream_sequence, deliveries, trace })
 }
 
-/// Reads a payload. One of an unknown version waits for a process that can read it.
+/// Reads a payload. A payload of an unknown version waits for a process that can read it.
 fn read<E: Event>(payload: &[u8]) -> Result<E, Failure> {
     serde_json::from_slice(payload).map_err(|error| {
         match serde_json::from_slice::<Versioned>(payload) {

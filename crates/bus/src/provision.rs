@@ -1,4 +1,5 @@
-//! Making streams and consumers (`provision`, a privileged step), and checking them (every service, at start and after).
+//! Provisioning of streams and consumers (`provision`, a privileged step), and the checks that
+//! every service makes at its start and afterwards.
 
 use std::time::Duration;
 
@@ -22,22 +23,22 @@ use crate::{
 };
 use service::{readiness::Latch, shutdown::Shutdown};
 
-/// How often streams are looked at, and how often while something is wrong with them.
+/// The interval between two checks of the streams, and the shorter one while a check fails.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 const CHECK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How often one stream or consumer is provisioned, while the servers do not answer in time. Those of a cluster that has just
-/// started are busy with each other.
+/// The number of attempts to provision one stream or consumer while the servers do not answer in
+/// time. The servers of a cluster that has just started are busy with each other.
 const TRIES: u32 = 5;
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// A stream cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamUnusable {
-    /// Nobody has made the stream.
+    /// The stream does not exist.
     #[error("stream {0} is missing: run provision as a privileged user")]
     Missing(&'static str),
-    /// The stream would lose messages, or does not get them.
+    /// The stream would lose messages, or does not receive them.
     #[error("stream {name} is misconfigured ({difference}): run provision")]
     Misconfigured {
         /// The stream.
@@ -45,7 +46,7 @@ pub enum StreamUnusable {
         /// The setting, its value and the declared one.
         difference: String,
     },
-    /// The bus does not answer, or refuses.
+    /// The bus does not answer, or refuses the request.
     #[error("stream {name} cannot be seen: {why}")]
     Unseen {
         /// The stream.
@@ -56,7 +57,8 @@ pub enum StreamUnusable {
 }
 
 impl Bus {
-    /// Creates streams, or updates them, and says what changed. A stream keeps its replicas unless told otherwise.
+    /// Creates or updates streams, and reports the changes. A stream keeps its number of replicas
+    /// unless another one is given.
     ///
     /// # Errors
     /// A change would lose messages, or the server refuses it.
@@ -110,8 +112,8 @@ impl Bus {
         Ok(format!("stream {name}: updated, {}", changes.join(", ")))
     }
 
-    /// Returns the source of the callers' keys: the stream that they had before, for as long as it
-    /// is there. The server copies its records, also those that a former version still writes.
+    /// Returns the source of the callers' keys: their former stream, for as long as it exists. The
+    /// server copies its records, including those that an older version still writes.
     async fn former(&self, stream: &Stream) -> anyhow::Result<Value> {
         if *stream != IDEMPOTENCY_CALLERS || self.find_stream(FORMER_IDEMPOTENCY).await?.is_none() {
             return Ok(Value::Null);
@@ -121,10 +123,11 @@ impl Bus {
         Ok(json!([{"name": FORMER_IDEMPOTENCY, "subject_transforms": [transform]}]))
     }
 
-    /// Creates consumers, or updates them, and says what changed. Their place in the stream is kept.
+    /// Creates or updates consumers, and reports the changes. A consumer keeps its place in the
+    /// stream.
     ///
     /// # Errors
-    /// The server refuses it.
+    /// The server refuses the change.
     pub async fn provision_consumers(&self, consumers: &[Consumer]) -> anyhow::Result<Vec<String>> {
         let mut said = Vec::new();
         for consumer in consumers {
@@ -160,7 +163,8 @@ impl Bus {
         })
     }
 
-    /// Looks at streams until the shutdown begins. The latch is set while all are there and as a service needs them.
+    /// Checks streams until the shutdown begins. The latch is set while all streams exist and are
+    /// configured as a service needs them.
     pub async fn watch_streams(
         &self,
         streams: &[&'static Stream],
@@ -192,7 +196,7 @@ impl Bus {
         Ok(())
     }
 
-    /// Makes sure that a stream keeps its messages as declared.
+    /// Checks that a stream is configured to keep its messages as declared.
     pub(crate) async fn check_stream(&self, stream: &Stream) -> Result<(), StreamUnusable> {
         let info = self.stream_info(stream).await?;
         self.metrics.filled(stream, &info);
@@ -236,7 +240,8 @@ impl Bus {
     }
 }
 
-/// Does it again while the servers are not ready for it, a few times. It has to be something that may be done twice.
+/// Retries work a few times while the servers are not ready for it. The work must be safe to
+/// repeat.
 async fn patiently<T>(mut work: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
     for _ in 1..TRIES {
         match work().await {
@@ -250,9 +255,9 @@ async fn patiently<T>(mut work: impl AsyncFnMut() -> anyhow::Result<T>) -> anyho
     work().await
 }
 
-/// Whether an error says no more than that the servers are not ready.
+/// Returns whether an error only means that the servers are not ready.
 fn may_pass(error: &anyhow::Error) -> bool {
-    // No peers: a cluster's leader does not know the other servers yet.
+    // No peers: the leader of the cluster does not know the other servers yet.
     let unready = |answer: &jetstream::Error| {
         answer.code() == 503 || answer.error_code() == ErrorCode::CLUSTER_NO_PEERS
     };

@@ -1,4 +1,5 @@
-//! Publishing: done means acknowledged, which with our server configuration means on disk.
+//! Publishing: a message is published once it is acknowledged, which means on disk with our server
+//! configuration.
 
 use std::time::Duration;
 
@@ -28,25 +29,25 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 pub struct Published {
     /// The place of the message in the stream.
     pub sequence: u64,
-    /// Whether the message was there already, from an earlier attempt.
+    /// Set if an earlier attempt had already stored the message.
     pub duplicate: bool,
 }
 
-/// A message has no acknowledgement. For every kind but [`PublishError::Unknown`], the stream does
-/// not have the message, and never will.
+/// The reason why a message has no acknowledgement. For every kind but [`PublishError::Unknown`],
+/// the stream does not have the message, and never will.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// The bus could not be reached in time.
     #[error("the bus could not be reached in time")]
     NotSent,
-    /// The message was sent and not acknowledged in time, so it may be stored. Try again with the
-    /// same id, or not at all.
+    /// The message was sent but not acknowledged in time, so it may be stored. Retry only with the
+    /// same id.
     #[error("the bus did not acknowledge in time")]
     Unknown,
-    /// Too many messages wait for the bus already.
+    /// Too many messages already wait for the bus.
     #[error("too many messages wait for the bus")]
     Busy,
-    /// The stream holds as much as it may.
+    /// The stream is full.
     #[error("the stream is full")]
     Full,
     /// No stream took the subject for as long as the publisher waited.
@@ -95,7 +96,7 @@ impl PublishError {
     }
 }
 
-/// A message on its way. The headers hold the id that makes it safe to send it again.
+/// A message to publish. Its headers hold the id that makes sending it again safe.
 #[derive(Clone, Debug)]
 pub(crate) struct Sending {
     pub(crate) subject: Subject,
@@ -103,24 +104,23 @@ pub(crate) struct Sending {
     pub(crate) payload: Bytes,
 }
 
-/// One attempt without an acknowledgement.
+/// The reason why one attempt got no acknowledgement.
 enum Attempt {
     /// The server does not store the message.
     Refused(PublishError),
-    /// No stream takes the subject at the moment, as while a cluster elects a leader. The message
-    /// is not stored.
+    /// No stream takes the subject at the moment, for example while a cluster elects a leader. The
+    /// message is not stored.
     NoResponders,
-    /// The outcome is unknown; another attempt with the same id may tell.
+    /// The outcome is unknown. Another attempt with the same id may show it.
     Unknown,
 }
 
 impl Bus {
     /// Publishes an event and waits for its acknowledgement. An attempt without an answer is
-    /// repeated with the same id until the time is up, so that the event is stored once, however
-    /// often it was sent.
+    /// repeated with the same id until the time is up, so that the event is stored only once.
     ///
     /// # Errors
-    /// There is no acknowledgement.
+    /// There was no acknowledgement in time, or the server refused the event.
     pub async fn publish<E: Event>(
         &self,
         event: &E,
@@ -136,18 +136,18 @@ impl Bus {
     }
 
     /// Publishes an event only if `last` is the sequence of the last message on its subject (0 for
-    /// none), so that only a writer that has seen everything can write.
+    /// none), so that only a writer that has read everything can write.
     ///
     /// # Errors
-    /// [`PublishError::MovedOn`] if another message is the last one.
+    /// [`PublishError::MovedOn`] if the subject has another last message.
     pub async fn publish_after<E: Event>(
         &self,
         event: &E,
         last: u64,
         within: Duration,
     ) -> Result<Published, PublishError> {
-        // Two writers may publish the same event. An id of this call alone tells our own repetition
-        // from the message of another writer.
+        // Two writers may publish the same event. An id that is unique to this call tells its own
+        // repetition from the message of another writer.
         let id = format!("{}.{}", event.message_id(), Uuid::new_v4().simple());
         let set = |headers: &mut HeaderMap| {
             headers::set(headers, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, &last.to_string());
@@ -201,7 +201,7 @@ impl Bus {
         result
     }
 
-    /// Sends a message until there is an answer or the time is up. Nothing is sent after that.
+    /// Sends a message until there is an answer or the time is up. Sends nothing after that.
     pub(crate) async fn send_until(
         &self,
         sending: Sending,
@@ -214,7 +214,8 @@ impl Bus {
             (false, false) => PublishError::NotSent,
         };
         loop {
-            // A message that is sent while disconnected is kept, and delivered some day.
+            // The client buffers a message that is sent while disconnected, and delivers it at some
+            // later time.
             let left = deadline.saturating_duration_since(Instant::now());
             let connected = self.connected(left).await.is_ok();
             if !connected || Instant::now() >= deadline {
@@ -237,7 +238,7 @@ impl Bus {
                 Err(Attempt::Unknown) => in_doubt = true,
             }
             tracing::debug!(subject = %sending.subject, "no acknowledgement, sending again");
-            // A pause, so that a refusal does not spin.
+            // The pause keeps a refusal from causing a busy loop.
             tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
@@ -252,7 +253,7 @@ impl Bus {
     }
 }
 
-/// Returns the span of one message on its way to the bus; none in a trace that nobody records.
+/// Returns the span of one message on its way to the bus, or none in a trace that is not recorded.
 pub(crate) fn span(stream: &str, subject: &str) -> Option<Span> {
     if propagation::is_unrecorded(&Span::current()) {
         return None;
@@ -268,7 +269,8 @@ pub(crate) fn span(stream: &str, subject: &str) -> Option<Span> {
     ))
 }
 
-/// Records the outcome in the span of a message. That another writer was first is no failure.
+/// Records the outcome in the span of a message. A message of another writer that came first is no
+/// failure.
 pub(crate) fn record(span: Option<&Span>, result: &Result<Published, PublishError>) {
     if let (Some(span), Err(error)) = (span, result)
         && !matches!(error, PublishError::MovedOn)
@@ -308,7 +310,7 @@ fn by_code(answer: &jetstream::Error) -> Attempt {
         10_054 => Attempt::Refused(PublishError::TooLarge),
         // JSStreamWrongLastSequence, and its constant form
         10_071 | 10_164 => Attempt::Refused(PublishError::MovedOn),
-        // The same may work a moment later: JSStreamDuplicateMessageConflict, JSClusterNotAvail,
+        // Errors that pass by themselves: JSStreamDuplicateMessageConflict, JSClusterNotAvail,
         // JSClusterNotLeader, JSStreamExpectedLastSeqPerSubjectNotReady, JSStreamTooManyRequests.
         10_158 | 10_008 | 10_009 | 10_163 | 10_167 => Attempt::Unknown,
         _ => Attempt::Refused(PublishError::Refused(answer.to_string())),

@@ -1,8 +1,8 @@
-//! Pull requests that return what is there: as many messages as wait, up to a limit of number and
-//! size, or the first ones that come.
+//! Pull requests that return the waiting messages, up to a limit of number and size, or else the
+//! first ones that arrive.
 //!
-//! A request is made when there is time for its messages, so that none of them waits in a buffer
-//! without a lease.
+//! A request is sent when there is time to handle its messages, so that none of them waits in a
+//! buffer without a lease.
 
 use std::{mem::take, time::Duration};
 
@@ -16,19 +16,19 @@ use tokio::time::timeout;
 
 use crate::Bus;
 
-/// How long the server waits for the first message.
+/// The longest time that the server waits for the first message.
 const EXPIRES: Duration = Duration::from_secs(5);
 
-/// How often the server gives a sign of life while it waits.
+/// The interval of the server's heartbeats while it waits.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// The silence after which the request is taken for lost, with its consumer or its server.
+/// The silence after which a request counts as lost, with its consumer or its server.
 const SILENCE: Duration = Duration::from_millis(2_500);
 
-/// The pause after a request that the server refuses for the moment.
+/// The pause after a request that the server cannot serve at the moment.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// More than the largest message, of 1 MiB by default, so that a request takes at least one.
+/// A size above that of the largest message (1 MiB by default), so that a request always fits one.
 pub(crate) const LARGEST_MESSAGE: usize = 1_100_000;
 
 /// The limits of one request.
@@ -40,7 +40,7 @@ pub(crate) struct Limit {
     pub(crate) bytes: usize,
 }
 
-/// A pull request has no messages, and another one would have none either.
+/// The reason why a pull request failed and another one would fail, too.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PullError {
     /// The client cannot send.
@@ -64,7 +64,7 @@ pub(crate) struct Puller {
     answers: Subscriber,
     requests: u64,
     limit: Limit,
-    /// Whether a request may still be answered.
+    /// Set while a request may still be answered.
     open: bool,
     /// The messages of the answer so far.
     held: Vec<jetstream::Message>,
@@ -93,11 +93,12 @@ impl Puller {
         })
     }
 
-    /// Returns the messages that wait, or the first ones that come within some seconds. Nothing is
-    /// lost if this is dropped: what has arrived is part of the next answer, or is given back.
+    /// Returns the waiting messages, or else the first ones that arrive within some seconds.
+    /// Dropping the future loses nothing: messages that have arrived are part of the next answer,
+    /// or are given back.
     ///
     /// # Errors
-    /// The consumer has to be found again.
+    /// The consumer has to be looked up again.
     pub(crate) async fn next(&mut self) -> Result<Vec<jetstream::Message>, PullError> {
         if !self.open {
             self.request().await?;
@@ -117,14 +118,14 @@ impl Puller {
                 continue;
             };
             let request = answer.subject.rsplit('.').next().and_then(|number| number.parse().ok());
-            // An earlier request may end late.
+            // The end of an earlier request may arrive late.
             if status == StatusCode::IDLE_HEARTBEAT || request != Some(self.requests) {
                 continue;
             }
             self.open = false;
             let words = answer.description.as_deref().unwrap_or_default();
             return match status {
-                // The end of the stream, or of the wait.
+                // The stream has no more messages, or the wait is over.
                 StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
                     if words == "Requests Pending" {
                         // Another request waits for the same messages.
@@ -132,7 +133,7 @@ impl Puller {
                     }
                     Ok(take(&mut self.held))
                 }
-                // The limit of bytes is reached, or the consumer ends.
+                // The limit of bytes is reached, or the consumer is gone.
                 _ => self.unless_empty(PullError::Ended(format!("{status} {words}"))),
             };
         }
@@ -152,7 +153,8 @@ impl Puller {
             "max_bytes": self.limit.bytes,
             "expires": nanos(EXPIRES),
             "idle_heartbeat": nanos(HEARTBEAT),
-            // With an expiry: what is there at once, else the first ones that come.
+            // With an expiry, the server sends the waiting messages, or else the first ones that
+            // arrive.
             "no_wait": true,
         });
         let inbox = format!("{}.{}", self.inbox, self.requests);
@@ -172,7 +174,7 @@ impl Puller {
             }
         }
         for message in self.held {
-            // Lost with the connection; then the message is delivered again.
+            // If the answer is lost with the connection, the message is delivered again.
             let _ = message.ack_with(AckKind::Nak(None)).await;
         }
     }

@@ -1,5 +1,5 @@
-//! What the server refuses to our user. Such a request is not answered: that it was refused is told apart from it, as an error of
-//! the connection.
+//! Requests that the server refuses to our user. The server does not answer such a request, but
+//! reports the refusal separately, as an error of the connection.
 
 use async_nats::{Event, ServerError};
 use tokio::sync::watch;
@@ -11,10 +11,10 @@ use crate::Bus;
 #[error("the server refuses it to this user: {0}")]
 pub(crate) struct Refused(String);
 
-/// What was refused last.
+/// The server's last report of a refusal.
 pub(crate) type Refusals = watch::Receiver<String>;
 
-/// What the server refuses, if that is what it says.
+/// Returns the server's report of a refusal, if the event is one.
 pub(crate) fn refusal(event: &Event) -> Option<&str> {
     match event {
         Event::ServerError(ServerError::Other(told))
@@ -27,14 +27,15 @@ pub(crate) fn refusal(event: &Event) -> Option<&str> {
 }
 
 impl Bus {
-    /// Asks something of JetStream's API, and does not wait for an answer once it is refused. What `of` names is in the subject.
+    /// Waits for the answer to a request of JetStream's API, or for its refusal. `of` holds the
+    /// tokens of the request's subject by which a refusal is recognized.
     pub(crate) async fn unless_refused<T>(
         &self,
         of: &str,
         asked: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
         let mut refusals = self.refusals.clone();
-        // What was refused before may be allowed now.
+        // An earlier refusal does not count, since the request may be allowed now.
         refusals.borrow_and_update();
         let refused = async {
             while refusals.changed().await.is_ok() {
@@ -43,7 +44,7 @@ impl Bus {
                     return told;
                 }
             }
-            // The connection is closed: no answer will come either, which is an error by itself.
+            // The connection is closed, so the request fails by itself.
             std::future::pending().await
         };
         tokio::select! {
@@ -53,7 +54,7 @@ impl Bus {
     }
 }
 
-/// Whether a refusal's subject has these tokens.
+/// Returns whether the subject of a refusal contains these tokens.
 fn concerns(told: &str, of: &str) -> bool {
     let subject = told.split('"').nth(1).unwrap_or_default();
     format!(".{subject}.").contains(&format!(".{of}."))

@@ -1,8 +1,8 @@
 //! The removal of settled messages from a stream, many at once.
 //!
-//! A work queue would remove each message by itself, and sync the disk for it. Messages are removed
-//! only if stream and consumer are configured as declared: the acknowledgements of a consumer that
-//! skips messages say nothing about them.
+//! A work queue would remove each message by itself, with a sync of the disk each time. Messages
+//! are removed only if stream and consumer are configured as declared: the acknowledgements of a
+//! consumer that skips messages do not cover the skipped ones.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{Bus, backlog::settled, consume::ConsumerUnusable, provision::StreamUnusable};
 
-/// How often settled messages are removed.
+/// The interval between two removals of settled messages.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Settled messages stay in the stream.
+/// Settled messages could not be removed.
 #[derive(Debug, thiserror::Error)]
 enum NotRemoved {
     #[error(transparent)]
@@ -28,7 +28,7 @@ enum NotRemoved {
 
 impl Bus {
     /// Removes the messages that a consumer has settled, once a second, until the shutdown begins.
-    /// The stream gets full if this fails, so that is logged once.
+    /// A failure is logged once, since the stream fills up meanwhile.
     pub async fn remove_settled_regularly(&self, consumer: &Consumer, shutdown: &Shutdown) {
         let mut every = interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -52,8 +52,8 @@ impl Bus {
         }
     }
 
-    /// Removes the messages that a consumer has settled, at the end of a process. What stays is
-    /// removed after the next start, so a bus that is away is not waited for.
+    /// Removes the messages that a consumer has settled, at the end of a process. Messages that
+    /// remain are removed after the next start, so this does not wait for a bus that is away.
     pub async fn remove_settled(&self, consumer: &Consumer) {
         if !self.is_connected() {
             return;
@@ -63,11 +63,11 @@ impl Bus {
         }
     }
 
-    /// Removes settled messages, if there are more than those up to `removed`. Returns the last of
-    /// them.
+    /// Removes settled messages, if there are more than those up to `removed`. Returns the sequence
+    /// of the last one.
     async fn remove(&self, consumer: &Consumer, removed: u64) -> Result<u64, NotRemoved> {
         let last = settled(self.find_consumer(consumer).await?.cached_info());
-        // Servers differ in what "up to 1" means: to some of them, everything.
+        // Servers interpret "up to 1" differently: some of them remove everything.
         if last == 0 || last == removed {
             return Ok(removed);
         }

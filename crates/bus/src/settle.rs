@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// A message was handled.
+/// The extent to which a message was handled.
 #[derive(Debug, Default)]
 pub enum Handled {
-    /// All of the message.
+    /// The whole message.
     #[default]
     Whole,
-    /// All of the message but some parts, which become dead letters.
+    /// The message except for some parts, which become dead letters.
     Except(Vec<Refused>),
 }
 
@@ -31,16 +31,16 @@ pub enum Failure {
     /// The process stops before the work is done; another replica may take the message at once.
     #[error("interrupted by the shutdown")]
     Interrupted,
-    /// Another replica has the message by now, and settles it.
+    /// Another replica has the message now, and settles it.
     #[error("was taken over: {0:#}")]
     Overtaken(anyhow::Error),
-    /// A dependency is away. The message waits, however long that takes, and so do the others.
+    /// A dependency is away. This message and all others wait for it, without a limit of time.
     #[error("a dependency is away: {0:#}")]
     Unavailable(anyhow::Error),
-    /// The message cannot be handled for now. It waits, however long that takes; the others do not.
+    /// The message cannot be handled for now. It waits without a limit of time; the others do not.
     #[error("waits: {0:#}")]
     Blocked(anyhow::Error),
-    /// The message may be handled next time. After a number of failures it is given up.
+    /// The message may be handled next time. After a number of failures, it becomes a dead letter.
     #[error("failed, to be tried again: {0:#}")]
     Transient(anyhow::Error),
     /// The message will never be handled.
@@ -49,7 +49,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Returns whether something went wrong. A shutdown and a take-over are no errors.
+    /// Returns whether the failure is an error. A shutdown and a take-over are none.
     pub fn is_error(&self) -> bool {
         !matches!(self, Self::Interrupted | Self::Overtaken(_))
     }
@@ -72,8 +72,8 @@ impl Failure {
 pub(crate) enum Settlement {
     /// The message is done.
     Ack,
-    /// No answer: the message belongs to another replica. If it belongs to none, it comes again
-    /// when the lease is over.
+    /// No answer: the message belongs to another replica. If none has it, the message is delivered
+    /// again when the lease ends.
     Leave,
     /// Deliver the message again, after this long.
     Again(Duration),
@@ -83,11 +83,12 @@ pub(crate) enum Settlement {
 
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
 
-/// The longest delay while a dependency is away, which may be back at any moment.
+/// The longest delay while a dependency is away. It is short, since the dependency may be back
+/// soon.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(10);
 
-/// Settles a message that was delivered `deliveries` times and has failed `failures` times, this
-/// time included.
+/// Decides the answer to a message that was delivered `deliveries` times and has failed `failures`
+/// times, both including this time.
 pub(crate) fn settle<T>(
     outcome: &Result<T, Failure>,
     deliveries: u64,
@@ -108,7 +109,7 @@ pub(crate) fn settle<T>(
     }
 }
 
-/// Doubles from 250 ms up to a minute.
+/// Returns a delay that doubles with each failure, from 250 ms to a minute.
 fn delay(attempt: u64) -> Duration {
     let exponent = u32::try_from(attempt.saturating_sub(1).min(16)).unwrap_or(16);
     Duration::from_millis(250).saturating_mul(2_u32.saturating_pow(exponent)).min(LONGEST_DELAY)
@@ -138,7 +139,7 @@ mod tests {
             (Err(Failure::Blocked(x())), 1_000_000, 0, again(60_000)),
             (Err(Failure::Transient(x())), 1, 1, again(250)),
             (Err(Failure::Transient(x())), 4, 4, again(2_000)),
-            // Restarts, expired leases and shutdowns count as deliveries, and not as failures.
+            // Restarts, expired leases and shutdowns count as deliveries but not as failures.
             (Err(Failure::Transient(x())), 99, 1, again(250)),
             (Err(Failure::Transient(x())), 10, 10, gave_up),
             (Err(Failure::Permanent(x().context("y"))), 1, 1, y),

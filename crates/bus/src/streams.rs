@@ -1,5 +1,5 @@
-//! The differences between a stream or consumer and its declaration, and what changing them would
-//! lose. Pure.
+//! The differences between a stream or consumer and its declaration, and the messages that a change
+//! would lose. Pure.
 
 use std::fmt;
 
@@ -22,14 +22,14 @@ impl Difference {
         Self { setting: setting.to_owned(), found: Value::Null, wanted }
     }
 
-    /// Returns whether the limit that was found is narrower than the one that is needed.
+    /// Returns whether the found limit is narrower than the declared one.
     fn shrinks(&self) -> bool {
         let (found, wanted) = (limit(&self.found), limit(&self.wanted));
         found.is_some_and(|found| wanted.is_none_or(|wanted| found < wanted))
     }
 }
 
-/// Returns a limit, if it is one: the server writes "no limit" as 0 or -1.
+/// Returns a limit, or none if it is 0 or -1, with which the server means "no limit".
 fn limit(value: &Value) -> Option<i64> {
     value.as_i64().filter(|limit| *limit > 0)
 }
@@ -40,23 +40,23 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Settings of a stream without which messages would be lost or missed. The others are limits,
-/// which an operator may have raised for good reasons.
+/// Settings of a stream without which messages would be lost or missed. The other settings are
+/// limits, which an operator may have raised for good reasons.
 const ESSENTIAL: [&str; 5] = ["subjects", "retention", "storage", "discard", "allow_msg_ttl"];
 
-/// Limits that remove messages, also from a stream that refuses new ones when it is full.
+/// Limits that remove messages, even from a stream that refuses new ones when it is full.
 const REMOVING: [&str; 2] = ["max_age", "max_msgs_per_subject"];
 
-/// Settings of a consumer without which messages would be skipped, or acknowledged by nobody.
+/// Settings of a consumer without which messages would be skipped, or never acknowledged.
 const ESSENTIAL_OF_CONSUMER: [&str; 4] =
     ["filter_subject", "deliver_policy", "ack_policy", "max_deliver"];
 
-/// Returns the settings of `wanted` that `found` has otherwise. A setting that is left out has the
+/// Returns the settings of `wanted` that differ in `found`. A setting that is left out has the
 /// server's default.
 pub(crate) fn differences(found: &Value, wanted: &Value) -> Vec<Difference> {
     let neutral = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
-        // The server says "no limit" as 0 or as -1.
+        // The server writes "no limit" as 0 or as -1.
         Value::Number(number) => number.as_i64().is_some_and(|number| number <= 0),
         Value::String(text) => text.is_empty(),
         _ => false,
@@ -75,7 +75,7 @@ pub(crate) fn differences(found: &Value, wanted: &Value) -> Vec<Difference> {
         .collect()
 }
 
-/// Returns the differences with which a stream cannot be used.
+/// Returns the differences that make a stream unusable.
 pub(crate) fn essential(differences: &[Difference]) -> Vec<&Difference> {
     let of_service = |difference: &&Difference| {
         let setting = difference.setting.as_str();
@@ -84,15 +84,15 @@ pub(crate) fn essential(differences: &[Difference]) -> Vec<&Difference> {
     differences.iter().filter(of_service).collect()
 }
 
-/// Returns the differences with which a consumer cannot be used.
+/// Returns the differences that make a consumer unusable.
 pub(crate) fn essential_of_consumer(differences: &[Difference]) -> Vec<&Difference> {
     let of_service =
         |difference: &&Difference| ESSENTIAL_OF_CONSUMER.contains(&difference.setting.as_str());
     differences.iter().filter(of_service).collect()
 }
 
-/// Returns the reason why these changes would lose messages of a stream that holds `bytes`, if they
-/// would.
+/// Returns the reason why these changes would lose messages of a stream that holds `bytes`, if
+/// there is one.
 pub(crate) fn loss(differences: &[Difference], bytes: u64) -> Option<String> {
     if bytes == 0 {
         return None;
@@ -128,7 +128,10 @@ mod tests {
     #[test]
     fn no_limit_has_many_names() {
         let found = json!({"max_msgs": -1, "max_age": 0, "allow_direct": false, "subjects": ["a"]});
-        let wanted = json!({"max_msgs": 0, "max_age": 0, "allow_direct": null, "subjects": ["a"], "allow_msg_ttl": false});
+        let wanted = json!({
+            "max_msgs": 0, "max_age": 0, "allow_direct": null, "subjects": ["a"],
+            "allow_msg_ttl": false,
+        });
         assert_eq!(differences(&found, &wanted), []);
     }
 

@@ -86,7 +86,7 @@ impl fmt::Display for BuildStatus {
     }
 }
 
-/// The decision of a person to deploy a build in spite of its age or its quarantine.
+/// A person's decision to deploy a build in spite of its age or its quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forced {
     /// The name of the person's token.

@@ -1,4 +1,4 @@
-//! The record of an `Idempotency-Key`, by which the same request again gets the same answer.
+//! The record of an `Idempotency-Key`, by which a repeated request gets the same answer.
 
 use std::{fmt, marker::PhantomData};
 
@@ -20,7 +20,8 @@ pub enum KeyState {
     Done,
 }
 
-/// Whose keys share a stream. Visitors cannot use up the room of callers with a token.
+/// A group of senders whose keys share a stream. Visitors cannot use up the space of callers with a
+/// token.
 pub trait KeyHolder: fmt::Debug + Clone + Send + Sync + 'static {
     /// The stream of these keys.
     const STREAM: &'static Stream;
@@ -48,7 +49,7 @@ impl KeyHolder for Visitors {
 }
 
 /// The use of a key. Subject `idempotency.<caller or visitor>.<hash of the key>`. It holds nothing
-/// of the request but a hash.
+/// of the request except a hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyUsed<H> {
     /// The payload's version.
@@ -57,13 +58,13 @@ pub struct KeyUsed<H> {
     pub key: String,
     /// SHA-256 of the request's body, in hexadecimal digits.
     pub fingerprint: String,
-    /// The id of the request's event, whichever replica publishes it.
+    /// The id of the request's event, the same for every replica that publishes it.
     pub id: Uuid,
     /// The time at which the request was first received; part of its receipt.
     pub received_at: DateTime<Utc>,
     /// The progress of the request.
     pub state: KeyState,
-    /// The time since which it is in this state.
+    /// The time at which the request entered this state.
     pub at: DateTime<Utc>,
     /// The holder of the key.
     #[serde(skip)]

@@ -1,8 +1,9 @@
 //! The contract on the bus: payloads, subjects, streams and consumers.
 //!
-//! Every service depends on this crate and on nothing of each other, so this is the only place where they have to agree.
-//! It does no I/O. The JSON form of each payload is frozen by snapshots in `tests/`: a changed snapshot is a break of the
-//! wire, so a new version is added beside the old one.
+//! Every service depends on this crate and on no other service, so this crate is the only place
+//! where services have to agree. The crate does no I/O. The JSON form of each payload is frozen by
+//! snapshots in `tests/`: a changed snapshot breaks the wire format, so a new version is added
+//! beside the old one.
 
 mod builds;
 mod contacts;
@@ -38,10 +39,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// A payload of the bus: JSON with its version in `v`, published to a subject of one stream.
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The CloudEvents `type` of the payload, by which CI may send it, and its name in errors.
+    /// The CloudEvents `type` of the payload, with which CI may send it, and its name in errors.
     const TYPE: &'static str;
 
-    /// The stream that keeps it.
+    /// The stream that keeps the payload.
     const STREAM: &'static Stream;
 
     /// The versions that can be read. A payload of another version waits for a process that can
@@ -51,7 +52,7 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Returns the subject of the event.
     fn subject(&self) -> String;
 
-    /// Returns the message id (`Nats-Msg-Id`), by which two copies of the event are one.
+    /// Returns the message id (`Nats-Msg-Id`), by which the bus recognizes two copies of the event.
     fn message_id(&self) -> String;
 }
 

@@ -24,7 +24,7 @@ pub enum RolloutState {
     Progressing,
     /// The smoke test asks the new version for its name.
     SmokeTesting,
-    /// `ArgoCD` does not agree yet.
+    /// `ArgoCD` does not report the new version yet.
     AwaitingArgocd,
     /// The rollout has failed, and the executor sets an earlier image again.
     RollingBack,
@@ -113,10 +113,10 @@ pub struct Diagnosis {
     pub cause: String,
     /// The cause in one sentence, for people.
     pub summary: String,
-    /// The pods that show it.
+    /// The pods that show the cause.
     #[serde(default)]
     pub pods: Vec<PodDiagnosis>,
-    /// The texts of Kubernetes' events about it.
+    /// The texts of Kubernetes' events about the cause.
     #[serde(default)]
     pub events: Vec<String>,
 }

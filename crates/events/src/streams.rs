@@ -1,5 +1,5 @@
-//! Streams and consumers as data. `bus` creates them from here; `nats/streams/` holds them as files
-//! for the `nats` CLI.
+//! Streams and consumers as data, from which `bus` creates them. `nats/streams/` holds the streams
+//! as files for the `nats` CLI.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::{CONTACTS_SUBMITTED, DeployRequested, TargetName};
 /// The rule by which a message leaves a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// Its consumer has acknowledged it.
+    /// The message is removed once its consumer has acknowledged it.
     WorkQueue,
-    /// It is too old, whether or not anybody has read it.
+    /// The message is removed once it is too old, even if nobody has read it.
     Limits,
 }
 
@@ -35,22 +35,22 @@ pub struct Stream {
     pub description: &'static str,
     /// The subjects that the stream keeps.
     pub subjects: &'static [&'static str],
-    /// When a message leaves the stream.
+    /// The rule by which messages leave the stream.
     pub retention: Retention,
     /// The longest time that a message is kept.
     pub max_age: Option<Duration>,
-    /// The number of messages that are kept of one subject, if not all.
+    /// The number of messages that are kept for each subject, if not all.
     pub max_messages_per_subject: Option<i64>,
     /// The size of the stream, in bytes.
     pub max_bytes: i64,
     /// The largest message, headers included, in bytes; the server's own limit if there is none.
     pub max_message_bytes: Option<i32>,
-    /// What a full stream does.
+    /// The behaviour of the stream when it is full.
     pub discard: Discard,
-    /// How long the server remembers message ids, which bounds how long a publisher may retry with
-    /// the same id. The server keeps every id in memory for that time.
+    /// The time for which the server remembers message ids. A publisher may retry with the same id
+    /// for as long. The server keeps every id in memory for that time.
     pub duplicate_window: Duration,
-    /// Whether a message may carry an age of its own (ADR-43).
+    /// Allows a message to carry its own age (ADR-43).
     pub message_ttl: bool,
 }
 
@@ -58,10 +58,10 @@ const DAY: Duration = Duration::from_hours(24);
 const MIB: i64 = 1024 * 1024;
 const KIB: i32 = 1024;
 
-/// Longer than the patience of a publisher, 10 s, after which nothing is sent again.
+/// A duration above the time after which a publisher gives up (10 s) and sends nothing again.
 const RETRIES: Duration = Duration::from_secs(30);
 
-/// Longer than the time after which another replica repeats what a crashed one has begun.
+/// A duration above the time after which another replica repeats the work of a crashed one.
 const TAKE_OVERS: Duration = Duration::from_mins(2);
 
 /// Contacts that are not stored yet.
@@ -125,7 +125,8 @@ pub static ROLLOUTS: Stream = Stream {
     message_ttl: false,
 };
 
-/// Messages that could not be handled. Dead contacts have no age; other dead letters carry one.
+/// Messages that could not be handled. Contacts among them have no age; other dead letters have
+/// one.
 pub static DEAD_LETTERS: Stream = Stream {
     name: "DEAD_LETTERS",
     description: "Messages that could not be handled: original bytes and headers, and the reason",
@@ -143,7 +144,8 @@ pub static DEAD_LETTERS: Stream = Stream {
 /// The `Idempotency-Key`s of callers with a token.
 pub static IDEMPOTENCY_CALLERS: Stream = Stream {
     name: "IDEMPOTENCY_CALLERS",
-    description: "Idempotency-Keys of callers with a token, for a day: what was answered, without the requests",
+    description: "Idempotency-Keys of callers with a token, for a day: \
+                  what was answered, without the requests",
     subjects: &["idempotency.caller.*"],
     retention: Retention::Limits,
     max_age: Some(DAY),
@@ -155,10 +157,12 @@ pub static IDEMPOTENCY_CALLERS: Stream = Stream {
     message_ttl: false,
 };
 
-/// The `Idempotency-Key`s of visitors. A full stream forgets the oldest, so that visitors cannot lock each other out.
+/// The `Idempotency-Key`s of visitors. A full stream forgets the oldest, so that visitors cannot
+/// lock each other out.
 pub static IDEMPOTENCY_VISITORS: Stream = Stream {
     name: "IDEMPOTENCY_VISITORS",
-    description: "Idempotency-Keys of visitors, for an hour: what was answered, without the requests",
+    description: "Idempotency-Keys of visitors, for an hour: \
+                  what was answered, without the requests",
     subjects: &["idempotency.visitor.*"],
     retention: Retention::Limits,
     max_age: Some(Duration::from_hours(1)),
@@ -170,10 +174,11 @@ pub static IDEMPOTENCY_VISITORS: Stream = Stream {
     message_ttl: false,
 };
 
-/// Decisions about each target, and its state. No age ends a freeze that a person has to end.
+/// Decisions about each target, and its state. Age never removes a freeze that a person has to end.
 pub static TARGETS: Stream = Stream {
     name: "TARGETS",
-    description: "Decisions of people about each target, and its state; the last word of each counts",
+    description: "Decisions of people about each target, and its state; \
+                  the last word of each counts",
     subjects: &["target.*.freeze", "target.*.state"],
     retention: Retention::Limits,
     max_age: None,
@@ -197,7 +202,7 @@ pub static ALL_STREAMS: [&Stream; 8] = [
     &IDEMPOTENCY_VISITORS,
 ];
 
-/// The stream of all keys before callers and visitors had streams of their own.
+/// The former stream of all keys, from before callers and visitors had their own streams.
 pub const FORMER_IDEMPOTENCY: &str = "IDEMPOTENCY";
 
 /// The age of a dead letter that holds no contact.
@@ -209,7 +214,8 @@ pub fn dead_letter_subject(stream: &Stream) -> String {
 }
 
 impl Stream {
-    /// The configuration in the form of the JetStream API and of `nats stream add --config`.
+    /// Returns the configuration in the form of the JetStream API and of `nats stream add
+    /// --config`.
     pub fn to_json(&self, replicas: usize) -> Value {
         json!({
             "name": self.name,
@@ -249,8 +255,8 @@ pub struct Consumer {
     pub description: &'static str,
     /// The subject that the consumer reads.
     pub filter: String,
-    /// How long a message may be in process without a sign of life. After a crash, another replica
-    /// waits as long.
+    /// The longest time that a message may be in process without a sign of life. After a crash,
+    /// another replica waits as long.
     pub ack_wait: Duration,
     /// The largest number of messages in process at once, over all replicas.
     pub max_ack_pending: i64,
@@ -259,20 +265,21 @@ pub struct Consumer {
     /// The largest size of the messages that a handler gets at once, in bytes. It bounds the memory
     /// of a process, since messages differ in size.
     pub batch_bytes: usize,
-    /// The number of batches that one process handles at the same time. More than one gives up the
-    /// order.
+    /// The number of batches that one process handles at the same time. With more than one,
+    /// messages are not handled in order.
     pub batches_in_process: usize,
-    /// Whether settled messages are removed from the stream by the process, many at once. A work
-    /// queue removes each message by itself, and syncs the disk for it.
+    /// Makes the process remove settled messages from the stream, many at once. A work queue
+    /// removes each message by itself, and syncs the disk for it.
     pub removes_settled: bool,
     /// The number of failures after which a message becomes a dead letter. Restarts, expired leases
-    /// and shutdowns are no failures. The server's own `MaxDeliver` stays unlimited: it would leave
-    /// the message behind without a trace.
+    /// and shutdowns do not count. The server's own `MaxDeliver` stays unlimited: it would abandon
+    /// the message without a trace.
     pub max_failures: u32,
 }
 
 impl Consumer {
-    /// The configuration in the form of the JetStream API and of `nats consumer add --config`.
+    /// Returns the configuration in the form of the JetStream API and of `nats consumer add
+    /// --config`.
     pub fn to_json(&self) -> Value {
         json!({
             "durable_name": self.name,
@@ -288,7 +295,7 @@ impl Consumer {
     }
 }
 
-/// More than the largest message, of 1 MiB by default, so that a batch has at least one.
+/// A size above that of the largest message (1 MiB by default), so that a batch has at least one.
 const BATCH_BYTES: usize = 1_100_000;
 
 /// The worker's consumer: groups of contacts, in batches.

@@ -1,10 +1,10 @@
 //! Group commit: many callers share one durable write.
 //!
 //! A durable write costs about the same for one message as for hundreds, because an fsync does. So
-//! the messages that arrive while a commit is on its way form the next one. There is no timer: a
-//! lone message is committed at once, and the busier it gets, the larger the groups become.
+//! the messages that arrive during a commit form the next group. There is no timer: a lone message
+//! is committed at once, and groups grow with the load.
 //!
-//! The log behind it is anything that implements [`Log`]; databases know the technique from their
+//! The log is anything that implements [`Log`]. Databases use the same technique for their
 //! write-ahead logs.
 
 use std::{
@@ -28,8 +28,8 @@ pub trait Log: Send + Sync + 'static {
     /// Returns the size of a message, which counts against [`Limits::group_bytes`].
     fn size(message: &Self::Message) -> usize;
 
-    /// Waits until a commit has a prospect. A message whose caller gives up meanwhile is never
-    /// committed.
+    /// Waits until a commit is likely to succeed. A message whose caller gives up meanwhile is
+    /// never committed.
     fn ready(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
@@ -43,10 +43,10 @@ pub trait Log: Send + Sync + 'static {
     ) -> impl Future<Output = Self::Outcome> + Send;
 }
 
-/// How often the other tasks run without adding a message before a group is closed.
+/// The number of times that other tasks run without adding a message before a group is closed.
 const QUIET_ROUNDS: usize = 3;
 
-/// How often the messages that were given up are dropped while the log is not ready.
+/// The interval at which withdrawn messages are dropped while the log is not ready.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
 /// The bounds of the groups, and of the messages in progress.
@@ -58,15 +58,15 @@ pub struct Limits {
     pub group_bytes: usize,
     /// The number of commits that may be on their way at once.
     pub commits_in_flight: usize,
-    /// The number of messages that may be in progress: taken, and without an outcome yet. It bounds
-    /// how long a caller waits.
+    /// The largest number of messages in progress: taken, and without an outcome yet. This bounds
+    /// the time that a caller waits.
     pub in_progress: usize,
 }
 
-/// A message has no outcome.
+/// The reason why a message has no outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoOutcome {
-    /// As many messages are in progress as may be. The message was not stored.
+    /// The largest number of messages is in progress already. The message was not stored.
     #[error("too many messages are in progress")]
     Full,
     /// The time was up before a commit began. The message was not stored, and never will be.
@@ -137,7 +137,7 @@ impl<L: Log> std::fmt::Debug for GroupCommit<L> {
 impl<L: Log> GroupCommit<L> {
     /// Starts a committer on the tokio runtime of the caller.
     pub fn start(log: L, limits: Limits) -> Self {
-        // Bounded by the places; withdrawn messages leave it once a second.
+        // The number of places bounds the queue; withdrawn messages leave it once a second.
         let (queue, waiting) = mpsc::unbounded_channel();
         tokio::spawn(run(Arc::new(log), limits, waiting));
         let places = limits.in_progress.clamp(1, Semaphore::MAX_PERMITS);
@@ -162,7 +162,8 @@ impl<L: Log> GroupCommit<L> {
         self.queue.send(waiting).map_err(|_| NoOutcome::NotCommitted)?;
         match timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            // Whoever empties the slot decides: withdrawn here, it is never committed.
+            // The side that empties the slot decides. A message that is withdrawn here is never
+            // committed.
             Err(_) if lock(&slot).take().is_some() => Err(NoOutcome::NotCommitted),
             // The other end is dropped without an answer only if the commit panicked.
             Ok(Err(_)) | Err(_) => Err(NoOutcome::Unknown),
@@ -178,7 +179,7 @@ async fn run<L: Log>(
     let in_flight = Arc::new(Semaphore::new(limits.commits_in_flight.max(1)));
     let mut left_over = None;
     loop {
-        // First the turn, then the group, so that the group holds all that came meanwhile.
+        // Waiting for the turn first lets the group hold all messages that arrive meanwhile.
         let Ok(turn) = in_flight.clone().acquire_owned().await else { return };
         let Some(first) = next(&mut left_over, &mut waiting).await else { return };
         let Some(first) = when_ready(&*log, first, &mut waiting).await else { continue };
@@ -201,8 +202,8 @@ async fn next<L: Log>(
     }
 }
 
-/// Waits until the log is ready. Meanwhile, messages that were withdrawn leave the head of the
-/// line. Returns the first that was not, if there is one.
+/// Waits until the log is ready. Meanwhile, drops withdrawn messages from the head of the queue.
+/// Returns the first message that was not withdrawn, if there is one.
 async fn when_ready<L: Log>(
     log: &L,
     mut first: Waiting<L>,
@@ -222,9 +223,10 @@ async fn when_ready<L: Log>(
     }
 }
 
-/// Lets those get in line who are about to: as long as the line grows, the other tasks run once
-/// more. Without other tasks this takes microseconds. Without it, callers that have just been
-/// answered and come again would miss the next group, and the groups would be half as large.
+/// Lets callers that are about to send a message do so: as long as the queue grows, the other tasks
+/// run once more. Without other tasks this takes microseconds. Without this step, callers that have
+/// just got an answer and send again would miss the next group, and the groups would be half as
+/// large.
 async fn let_the_line_grow<L: Log>(waiting: &mpsc::UnboundedReceiver<Waiting<L>>, limits: Limits) {
     let (mut known, mut quiet) = (waiting.len(), 0);
     while quiet < QUIET_ROUNDS && known + 1 < limits.group_messages {
@@ -271,7 +273,7 @@ async fn commit<L: Log>(log: Arc<L>, group: Vec<Taken<L>>, turn: OwnedSemaphoreP
     drop(turn);
     for (answer, place) in answers {
         drop(place);
-        // A caller that no longer waits does not need to know.
+        // A caller that no longer waits does not need the answer.
         let _ = answer.send(outcome.clone());
     }
 }

@@ -1,4 +1,4 @@
-//! The mechanism alone, with a log that does what a test tells it.
+//! Tests of the mechanism alone, with a log that each test controls.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

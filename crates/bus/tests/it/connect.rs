@@ -1,4 +1,4 @@
-//! How the bus is reached, and under which names it is read.
+//! Connections to the bus, and the names of the consumers that read from it.
 
 use std::time::Duration;
 

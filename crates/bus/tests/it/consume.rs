@@ -1,4 +1,5 @@
-//! Consuming: acknowledged when done, delivered again when not, and a dead letter in the end.
+//! Consuming: a message is acknowledged when done, delivered again when not, and finally a dead
+//! letter.
 
 use std::{
     collections::HashMap,
@@ -30,7 +31,7 @@ use crate::{
     world::{World, connect, group},
 };
 
-/// Does with each contact what its message says.
+/// A handler that treats each contact as the contact's message requests.
 #[derive(Default)]
 struct Obedient {
     deliveries: Mutex<HashMap<String, u64>>,
@@ -132,7 +133,7 @@ impl Consuming {
     }
 }
 
-/// As a planner and an executor consume.
+/// Consumes in the way of a planner and an executor.
 fn one_at_a_time() -> Consumer {
     Consumer {
         batch: 1,
@@ -263,7 +264,7 @@ async fn a_pull_request_that_gets_lost_is_made_again() {
 
 #[tokio::test]
 async fn what_was_asked_for_and_is_not_waited_for_goes_back() {
-    // Its lease is longer than this test waits.
+    // The lease is longer than this test waits.
     let consumer = Consumer { ack_wait: Duration::from_mins(5), ..one_at_a_time() };
     let consuming = Consuming::start(consumer.clone()).await;
     eventually("a request that waits at the server", || async {
@@ -312,7 +313,8 @@ async fn a_consumer_that_is_missing_is_named_until_it_is_there() {
         let (bus, shutdown, latch) =
             (world.bus.clone(), shutdown.clone(), world.readiness.latch("consumer"));
         let metrics = ConsumerMetrics::new(&registry, "contacts");
-        async move { bus.consume(contact_worker_consumer(), handler, metrics, latch, shutdown).await }
+        let consumer = contact_worker_consumer();
+        async move { bus.consume(consumer, handler, metrics, latch, shutdown).await }
     });
     let detail = || world.readiness.report().dependencies["consumer"].detail.clone();
     eventually("what is missing", || {
@@ -334,12 +336,12 @@ async fn what_is_settled_leaves_the_stream_and_what_is_not_stays() {
     for what in ["good 1", "good 2", "not now", "good 3"] {
         consuming.publish(what).await;
     }
-    // The third one waits for its next delivery, and with it the one behind it.
+    // The third message waits for its next delivery, and the one behind it waits, too.
     eventually("the first two to leave", || async { (consuming.left().await == 2).then_some(()) })
         .await;
     let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
     assert_eq!(stream.cached_info().state.first_sequence, 3);
-    // A last look at its end, without waiting for the next round.
+    // The consumer removes messages once more at its end, without waiting for the next round.
     consuming.publish("good 4").await;
     consuming.shutdown.begin();
     consuming.task.await.unwrap();
@@ -356,7 +358,7 @@ async fn nothing_is_removed_while_nothing_is_settled() {
         std::future::ready((consuming.handler.deliveries.lock().unwrap().len() == 2).then_some(()))
     })
     .await;
-    // Its last look finds nothing settled from the first message on.
+    // The removal at the consumer's end finds that the first message is not settled.
     consuming.shutdown.begin();
     consuming.task.await.unwrap();
     let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();
@@ -414,7 +416,7 @@ async fn with_a_consumer_made_by_hand(change: impl FnOnce(&mut pull::Config)) {
         std::future::ready(detail().contains("is misconfigured").then_some(()))
     })
     .await;
-    // A last look at the end of the process, too.
+    // The consumer checks once more at the end of the process.
     consuming.shutdown.begin();
     consuming.task.await.unwrap();
     let stream = consuming.world.jetstream().await.get_stream("CONTACTS").await.unwrap();

@@ -1,4 +1,4 @@
-//! Read models: everything in order, also of a stream that has lost its messages.
+//! Read models: all events in order, even from a stream that has lost its messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -111,7 +111,7 @@ async fn a_follower_whose_consumer_is_gone_begins_again() {
     publish(&world, 0..3).await;
     let following = Following::start(&world);
     following.wait_for("the past", |known| known.caught_up == Some(3)).await;
-    // As with the server that held it, in a cluster.
+    // The consumer is gone, as with a lost server of a cluster.
     let stream = world.jetstream().await.get_stream("ROLLOUTS").await.unwrap();
     let names: Vec<String> =
         futures::TryStreamExt::try_collect(stream.consumer_names()).await.unwrap();

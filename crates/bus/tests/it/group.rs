@@ -1,4 +1,4 @@
-//! Many in one durable step, on a real server.
+//! Group publishing of many members in one durable step, on a real server.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -40,7 +40,7 @@ async fn groups(world: &World) -> HashMap<u64, Vec<ContactId>> {
     groups
 }
 
-/// How often each contact is stored.
+/// The number of times that each contact is stored.
 async fn stored(world: &World) -> HashMap<ContactId, usize> {
     let mut stored = HashMap::new();
     for id in groups(world).await.into_values().flatten() {

@@ -1,4 +1,4 @@
-//! A connection that loses something once, as a cluster does whose server dies with it.
+//! A connection that loses one thing, as in a cluster when a server fails.
 
 use std::{
     net::Ipv4Addr,
@@ -26,8 +26,8 @@ pub(crate) enum Loss {
 
 const REQUEST: &[u8] = b"MSG.NEXT";
 
-/// A request that is lost has this subject instead. Somebody has to listen, or the server reports
-/// that nobody does.
+/// The subject that a lost request gets instead. A test has to subscribe to it, since the server
+/// otherwise reports that nobody does.
 const LOST: &[u8; REQUEST.len()] = b"MSG.LOST";
 
 pub(crate) const LOST_SUBJECT: &str = "$JS.API.CONSUMER.MSG.LOST.>";

@@ -1,4 +1,4 @@
-//! Publishing: once, in order of knowledge, or not at all.
+//! Publishing: once, only with knowledge of the last message, or not at all.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,8 @@ async fn only_who_has_seen_the_last_change_writes_the_next() {
     let first =
         world.bus.publish_after(&change(0, RolloutState::Accepted), 0, WITHIN).await.unwrap();
 
-    // Another writer with the very same words, who has not seen ours: it is not taken for a repetition of ours.
+    // Another writer publishes the same event without having read ours. Its attempt does not count
+    // as a repetition of ours.
     let late = other.publish_after(&change(0, RolloutState::Accepted), 0, WITHIN).await;
     assert!(matches!(late, Err(PublishError::MovedOn)), "{late:?}");
 
@@ -67,7 +68,7 @@ async fn without_a_server_the_time_is_kept() {
     world.nats.server.kill();
     let started = Instant::now();
     let result = world.bus.publish(&group("Hello"), Duration::from_millis(300)).await;
-    // Unknown if the client has not seen yet that its connection is gone.
+    // The outcome is unknown if the client has not noticed yet that its connection is gone.
     let failed = matches!(result, Err(PublishError::NotSent | PublishError::Unknown));
     assert!(failed, "{result:?}");
     assert!(started.elapsed() < Duration::from_secs(5));

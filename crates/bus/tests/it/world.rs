@@ -67,8 +67,9 @@ pub(crate) fn group(message: &str) -> ContactGroup {
 
 pub(crate) fn change(step: u32, state: RolloutState) -> RolloutChanged {
     serde_json::from_value(serde_json::json!({
-        "v": 1, "build_id": "01980000-0000-7000-8000-000000000001", "target": "portfolio", "step": step, "state": state,
-        "at": "2026-01-01T00:00:00Z", "image": "a/b:v1-abcd", "started_at": "2026-01-01T00:00:00Z",
+        "v": 1, "build_id": "01980000-0000-7000-8000-000000000001", "target": "portfolio",
+        "step": step, "state": state, "at": "2026-01-01T00:00:00Z", "image": "a/b:v1-abcd",
+        "started_at": "2026-01-01T00:00:00Z",
     }))
     .unwrap()
 }
