@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bus::{
-    Bus, ConsumerMetrics,
+    Bus, ConsumerMetrics, DeadLettersCommand,
     config::{Nats, ProvisionArgs},
 };
 use events::{CONTACTS, DEAD_LETTERS, Stream, contact_worker_consumer};
@@ -33,6 +33,7 @@ pub(crate) async fn run(settings: Settings, nats: Nats, process: Process) -> any
         watch_store(&store, of_store, &shutdown),
         bus.watch_streams(&streams, of_streams, shutdown.clone()),
         bus.watch_backlog(std::slice::from_ref(&consumer), &consumers, &shutdown),
+        bus.watch_dead_letters(&CONSUMED, &registry, &shutdown),
         bus.remove_settled_regularly(&consumer, &shutdown),
         bus.consume(consumer.clone(), handler, consumers.clone(), of_consumer, shutdown.clone()),
     );
@@ -55,6 +56,18 @@ pub(crate) async fn provision(
         .context("MONGODB_URI")?;
     said.extend(store.make_indexes().await?);
     Ok(said)
+}
+
+/// The streams that the worker consumes.
+static CONSUMED: [&Stream; 1] = [&CONTACTS];
+
+/// Handles contacts that could not be stored.
+pub(crate) async fn dead_letters(
+    nats: Nats,
+    command: DeadLettersCommand,
+) -> anyhow::Result<Vec<String>> {
+    let bus = Bus::of_command("contact-worker", &nats).await?;
+    bus.handle_dead_letters(&CONSUMED, command).await
 }
 
 fn streams() -> [&'static Stream; 2] {

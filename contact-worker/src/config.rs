@@ -1,6 +1,9 @@
 //! The worker's configuration.
 
-use bus::config::{Nats, ProvisionArgs};
+use bus::{
+    DeadLettersCommand,
+    config::{Nats, ProvisionArgs},
+};
 use secrecy::SecretString;
 use service::config::Common;
 
@@ -27,6 +30,10 @@ pub(crate) enum Command {
     /// Create or update the streams, the consumer and the indexes that the worker needs, as
     /// privileged users; never deletes data
     Provision(ProvisionArgs),
+
+    /// List, show, redrive or erase contacts that could not be stored, as a privileged NATS user
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
 }
 
 /// The settings of the store.

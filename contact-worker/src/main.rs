@@ -21,6 +21,9 @@ fn main() -> ExitCode {
             let work = app::provision(cli.nats, cli.settings, args);
             service::process::run_command("contact-worker", work)
         }
+        Some(Command::DeadLetters(command)) => {
+            service::process::run_command("contact-worker", app::dead_letters(cli.nats, command))
+        }
         None => service::process::run("contact-worker", cli.common, |process| {
             app::run(cli.settings, cli.nats, process)
         }),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bus::{
-    Bus, ConsumerMetrics,
+    Bus, ConsumerMetrics, DeadLettersCommand,
     config::{Nats, ProvisionArgs},
 };
 use events::{
@@ -97,6 +97,10 @@ pub(crate) async fn run(
         tasks.spawn(async move { bus.watch_streams(&streams(), latch, shutdown).await });
     }
     {
+        let (bus, registry, shutdown) = (bus.clone(), registry.clone(), shutdown.clone());
+        tasks.spawn(async move { bus.watch_dead_letters(&CONSUMED, &registry, &shutdown).await });
+    }
+    {
         let (history, shutdown) = (history.clone(), shutdown.clone());
         let latches = ["rollouts", "targets"].map(|name| readiness.latch(name));
         tasks.spawn(async move { history.follow(latches, shutdown).await });
@@ -125,6 +129,18 @@ pub(crate) async fn provision(
     let mut said = bus.provision_streams(&streams(), args.replicas).await?;
     said.extend(bus.provision_consumers(&all_consumers(&targets)).await?);
     Ok(said)
+}
+
+/// The streams that the planner and the executors consume.
+static CONSUMED: [&Stream; 2] = [&PIPELINE, &DEPLOYS];
+
+/// Handles builds and requests that the planner and the executors gave up on.
+pub(crate) async fn dead_letters(
+    nats: Nats,
+    command: DeadLettersCommand,
+) -> anyhow::Result<Vec<String>> {
+    let bus = Bus::of_command("deployer", &nats).await?;
+    bus.handle_dead_letters(&CONSUMED, command).await
 }
 
 fn streams() -> [&'static Stream; 5] {

@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use bus::config::{Nats, ProvisionArgs};
+use bus::{
+    DeadLettersCommand,
+    config::{Nats, ProvisionArgs},
+};
 use service::config::{Common, ConfigError};
 
 use crate::targets::{Target, parse};
@@ -51,6 +54,10 @@ pub(crate) struct Settings {
 pub(crate) enum Command {
     /// Create or update the streams and consumers that the deployer needs, as a privileged NATS user; never deletes data
     Provision(ProvisionArgs),
+
+    /// List, show, redrive or erase builds and requests that could not be handled, as a privileged NATS user
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
 }
 
 impl Cli {

@@ -32,15 +32,16 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
-    let targets = match cli.targets() {
-        Ok(targets) => targets,
-        Err(error) => return error.report(),
-    };
-    match cli.command {
-        Some(Command::Provision(args)) => {
+    let targets = cli.targets();
+    match (cli.command, targets) {
+        (Some(Command::DeadLetters(command)), _) => {
+            service::process::run_command("deployer", app::dead_letters(cli.nats, command))
+        }
+        (_, Err(error)) => error.report(),
+        (Some(Command::Provision(args)), Ok(targets)) => {
             service::process::run_command("deployer", app::provision(cli.nats, targets, args))
         }
-        None => service::process::run("deployer", cli.common, |process| {
+        (None, Ok(targets)) => service::process::run("deployer", cli.common, |process| {
             app::run(targets, cli.settings, cli.nats, process)
         }),
     }

@@ -54,7 +54,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    fn broken(stream: &Stream, why: &impl ToString) -> Self {
+    pub(crate) fn broken(stream: &Stream, why: &impl ToString) -> Self {
         Self::Broken { stream: stream.name, why: why.to_string() }
     }
 }

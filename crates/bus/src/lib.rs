@@ -5,7 +5,7 @@ mod backlog;
 pub mod config;
 mod connect;
 mod consume;
-mod dead_letter;
+mod dead_letters;
 mod follow;
 mod group;
 mod headers;
@@ -21,6 +21,7 @@ mod settle;
 mod streams;
 
 pub use connect::NotConnected;
+pub use dead_letters::{DeadLetterError, DeadLettersCommand};
 pub use follow::{Followed, ReadError};
 pub use group::GroupPublisher;
 pub use group_commit::Limits;

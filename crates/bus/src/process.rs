@@ -18,7 +18,7 @@ use tracing::{Instrument, Span, field};
 
 use crate::{
     Bus, Failure, Handled, Refused,
-    dead_letter::{DeadLetter, Part},
+    dead_letters::{DeadLetter, Part},
     headers,
     metrics::ConsumerMetrics,
     settle::{Settlement, settle},

@@ -165,9 +165,16 @@ fn variables<C: CommandFactory>(args: &[String]) -> String {
         let found = command.get_arguments().find(|a| a.get_long() == Some(flag));
         found
             .and_then(|a| a.get_env())
-            .map_or_else(|| arg.clone(), |env| env.to_string_lossy().into_owned())
+            .map_or_else(|| without_marks(arg), |env| env.to_string_lossy().into_owned())
     };
     args.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the name of a positional argument, which clap writes as `<SEQ>...`.
+fn without_marks(arg: &str) -> String {
+    let name = arg.trim_end_matches("...");
+    let inner = |open, close| name.strip_prefix(open)?.strip_suffix(close);
+    inner('<', '>').or_else(|| inner('[', ']')).unwrap_or(arg).to_owned()
 }
 
 /// Parses a duration such as `500ms`, `30s` or `10m`.

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -17,6 +18,9 @@ pub struct Service {
     /// A client for its admin server.
     pub admin: http::Client,
 }
+
+/// The number of commands that were run.
+static RUNS: AtomicU64 = AtomicU64::new(0);
 
 impl Service {
     /// What is the same for every service in a test: loopback, JSON logs, short shutdowns.
@@ -65,13 +69,17 @@ impl Service {
         self.server.start_again()
     }
 
-    /// Runs a command of the service, such as `provision`, with the same environment, to its end.
+    /// Runs a command of the service, such as `provision` or `dead-letters list`, with the same
+    /// environment, to its end. Returns what it printed.
     ///
     /// # Errors
     /// It fails, or takes more than 30 seconds.
     pub async fn run(spec: &Spec, command: &str) -> anyhow::Result<String> {
-        let mut spec = spec.clone().args([command]);
-        spec.name = format!("{}-{command}", spec.name);
+        let mut spec = spec.clone().args(command.split(' '));
+        // Each run has a log of its own.
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        let word = command.split(' ').next().unwrap_or_default();
+        spec.name = format!("{}-{word}-{run}", spec.name);
         let mut server = Server::start(spec)?;
         let status = server.wait(Duration::from_secs(30)).await?;
         let log = server.log();

@@ -3,7 +3,7 @@
 use bson::doc;
 use mongodb::{IndexModel, options::IndexOptions};
 use serde_json::{Value, json};
-use testbed::eventually;
+use testbed::{Service, eventually};
 
 use crate::visitors::Contacts;
 
@@ -64,6 +64,20 @@ async fn a_unique_index_of_the_owner_loses_no_contact() {
         (world.messages("CONTACTS").await? == 0).then_some(())
     })
     .await;
+    // As the runbook says: the cause is removed, and the contacts are redriven.
+    let command = async |command: &str| {
+        Service::run(world.worker.server.spec(), &format!("dead-letters {command}")).await.unwrap()
+    };
+    let listed = command("list").await;
+    assert!(listed.lines().count() == 3 && !listed.contains("ada@example.org"), "{listed}");
+    world.collection().await.drop_index("email_1").await.unwrap();
+    let said = command("redrive --all").await;
+    assert_eq!(said.matches(": redriven, now message ").count(), 2, "{said}");
+    eventually("all three to be stored", || async {
+        (world.mongo.count("portfolio", "contacts").await.ok()? == 3).then_some(())
+    })
+    .await;
+    assert_eq!(command("list").await.trim(), "no dead letters");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use testbed::{find_tool, path_with, tools_folder, workspace_folder};
+use testbed::{find_tool, path_with, service_binary, tools_folder, workspace_folder};
 
 use crate::{
     installed::Installed,
@@ -56,6 +56,11 @@ impl Shell {
             symlink(workspace_folder().join(folder), home.join(folder)).unwrap();
         }
         fs::create_dir(home.join("containers")).unwrap();
+        // As `cargo install` would put them.
+        fs::create_dir(home.join("bin")).unwrap();
+        for service in ["contact-worker", "deployer"] {
+            symlink(service_binary(service).unwrap(), home.join("bin").join(service)).unwrap();
+        }
         Self { home }
     }
 
@@ -93,7 +98,7 @@ impl Shell {
         let stand_ins = workspace_folder().join("e2e/tests/manifests/stand_ins");
         shell.env("KUBERC", "off").env("KUBECTL", find_tool("kubectl").unwrap());
         shell
-            .env("PATH", path_with(&[stand_ins, tools_folder()]))
+            .env("PATH", path_with(&[stand_ins, self.home.join("bin"), tools_folder()]))
             .stdin(Stdio::null())
             .output()
             .unwrap()

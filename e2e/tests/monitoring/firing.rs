@@ -11,7 +11,7 @@ use std::{
 use bson::doc;
 use mongodb::Database;
 use serde_json::json;
-use testbed::{Fate, Gateway, eventually, http};
+use testbed::{Fate, Gateway, Service, eventually, http};
 use tokio::{
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
@@ -83,6 +83,10 @@ fn of_consumer(name: &str, severity: &str, [job, stream, consumer]: [&str; 3]) -
     alert(name, severity, &[("job", job), ("stream", stream), ("consumer", consumer)])
 }
 
+fn of_stream(name: &str, [job, stream]: [&str; 2]) -> Labels {
+    alert(name, "warning", &[("job", job), ("stream", stream)])
+}
+
 fn of_rollout(name: &str, severity: &str, target: &str, verdict: &str) -> Labels {
     alert(name, severity, &[("job", "deployer"), ("target", target), ("verdict", verdict)])
 }
@@ -138,12 +142,8 @@ async fn many_faults(system: &mut System) {
         ("condition", "executor-spare"),
     ];
     let alerts = [
-        of_consumer(
-            "ContactsDeadLettered",
-            "warning",
-            ["contact-worker", "CONTACTS", "contact-worker"],
-        ),
-        of_consumer("BuildsDeadLettered", "warning", ["deployer", "PIPELINE", "planner"]),
+        of_stream("ContactsDeadLettered", ["contact-worker", "CONTACTS"]),
+        of_stream("BuildsDeadLettered", ["deployer", "PIPELINE"]),
         of_rollout("RolloutFailed", "critical", "failing", "failed"),
         of_rollout("RolloutRolledBack", "warning", "returning", "rolled_back"),
         stuck(),
@@ -175,6 +175,9 @@ async fn many_faults(system: &mut System) {
     system.gateways[1].server.start_again().unwrap();
     system.exporter.go_away(false);
     provision(&system.deployer).await;
+    for service in [&system.worker, &system.deployer] {
+        erase_dead_letters(service).await;
+    }
     let theirs = format!("app={}", image("stuck", &Fate::Ready.tag(9)));
     system.kubectl("stuck", &["set", "image", "deployment/app", &theirs]).await;
     system
@@ -182,6 +185,15 @@ async fn many_faults(system: &mut System) {
         .fire(since, &[of_rollout("RolloutReverted", "info", "stuck", "reverted")])
         .await;
     system.alertmanager.end(since, &alerts).await;
+}
+
+/// Erases all dead letters of a service.
+async fn erase_dead_letters(service: &Service) {
+    let spec = service.server.spec();
+    let listed = Service::run(spec, "dead-letters list").await.unwrap();
+    let numbers = listed.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    let erase = format!("dead-letters erase {}", numbers.collect::<Vec<_>>().join(" "));
+    Service::run(spec, &erase).await.unwrap();
 }
 
 fn fast_burns() -> [Labels; 2] {
@@ -334,7 +346,7 @@ impl Requests {
         let stop = Arc::<AtomicBool>::default();
         let mut tasks = JoinSet::new();
         for _ in 0..2 {
-            tasks.spawn(rounds(gateway.http.clone(), good, every, stop.clone()));
+            tasks.spawn(rounds(gateway.http.clone(), gateway.ci(), good, every, stop.clone()));
         }
         Self { stop, tasks }
     }
@@ -349,11 +361,13 @@ impl Requests {
 
 async fn rounds(
     http: http::Client,
+    ci: http::Client,
     good: u64,
     every: Duration,
     stop: Arc<AtomicBool>,
 ) -> (u64, u64) {
-    let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
+    let build =
+        json!({"job": "other", "number": 1, "status": "success", "image": "other/app:v1-abc1234"});
     let (mut sent, mut failed) = (0, 0);
     let mut every = interval(every);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -362,8 +376,8 @@ async fn rounds(
         for _ in 0..good {
             assert_eq!(http.get("/").await.unwrap().status, 200);
         }
-        let key = http.with("idempotency-key", &fastrand::u64(..).to_string());
-        let answer = key.post_json("/api/contact", &contact).await.unwrap();
+        let key = ci.with("idempotency-key", &fastrand::u64(..).to_string());
+        let answer = key.post_json("/api/builds", &build).await.unwrap();
         sent += good + 1;
         failed += u64::from(answer.status == 503);
     }

@@ -82,10 +82,21 @@ async fn contacts_are_stored_removed_and_kept_as_dead_letters() {
         operator.ask(&format!("STREAM.INFO.{stream}"), &Value::Null).await["state"]["messages"]
             .clone()
     };
-    // What cannot be read, as an operator would send it again.
+    // A payload that cannot be read, which the operator redrives: it comes back.
     operator.client.request("contacts.submitted", "{}".into()).await.unwrap();
     eventually("a dead letter", || async { (messages("DEAD_LETTERS").await == 1).then_some(()) })
         .await;
+    let spec = world.access.sign_in(world.worker.server.spec().clone(), "operator");
+    let said = Service::run(&spec, "dead-letters redrive --all").await.unwrap();
+    assert!(said.contains("dead letter 1: redriven"), "{said}");
+    eventually("the dead letter again", || async {
+        let listed = Service::run(&spec, "dead-letters list").await.ok()?;
+        listed.contains("\n  2  ").then_some(())
+    })
+    .await;
+    Service::run(&spec, "dead-letters show 2").await.unwrap();
+    Service::run(&spec, "dead-letters erase 2").await.unwrap();
+    assert_eq!(messages("DEAD_LETTERS").await, 0);
     eventually("an empty queue", || async { (messages("CONTACTS").await == 0).then_some(()) })
         .await;
     world.nothing_was_refused();

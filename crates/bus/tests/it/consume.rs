@@ -67,8 +67,8 @@ impl Handler for Obedient {
     }
 }
 
-struct Consuming {
-    world: World,
+pub(crate) struct Consuming {
+    pub(crate) world: World,
     handler: Arc<Obedient>,
     shutdown: Shutdown,
     task: JoinHandle<()>,
@@ -76,7 +76,7 @@ struct Consuming {
 }
 
 impl Consuming {
-    async fn start(consumer: Consumer) -> Self {
+    pub(crate) async fn start(consumer: Consumer) -> Self {
         let world = World::start().await;
         world.bus.provision_consumers(std::slice::from_ref(&consumer)).await.unwrap();
         Self::start_on(world, consumer)
@@ -124,7 +124,7 @@ impl Consuming {
     }
 
     /// Waits until no message is left, then ends.
-    async fn done(self) -> (World, HashMap<String, u64>) {
+    pub(crate) async fn done(self) -> (World, HashMap<String, u64>) {
         eventually("an empty stream", || async { (self.left().await == 0).then_some(()) }).await;
         self.shutdown.begin();
         self.task.await.unwrap();
@@ -144,17 +144,22 @@ fn one_at_a_time() -> Consumer {
     }
 }
 
-async fn dead_letters(world: &World) -> Vec<StreamMessage> {
-    let stream = world.jetstream().await.get_stream("DEAD_LETTERS").await.unwrap();
-    let last = stream.cached_info().state.last_sequence;
+pub(crate) async fn dead_letters(world: &World) -> Vec<StreamMessage> {
+    messages(world, "DEAD_LETTERS").await
+}
+
+/// Returns all messages of a stream.
+pub(crate) async fn messages(world: &World, stream: &str) -> Vec<StreamMessage> {
+    let stream = world.jetstream().await.get_stream(stream).await.unwrap();
+    let state = &stream.cached_info().state;
     let mut found = Vec::new();
-    for sequence in 1..=last {
-        found.push(stream.get_raw_message(sequence).await.unwrap());
+    for sequence in state.first_sequence..=state.last_sequence {
+        found.extend(stream.get_raw_message(sequence).await);
     }
     found
 }
 
-fn header<'a>(message: &'a StreamMessage, name: &str) -> &'a str {
+pub(crate) fn header<'a>(message: &'a StreamMessage, name: &str) -> &'a str {
     message.headers.get(name).map(HeaderValue::as_str).unwrap_or_default()
 }
 

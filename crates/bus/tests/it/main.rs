@@ -4,6 +4,7 @@
 
 mod connect;
 mod consume;
+mod dead_letters;
 mod follow;
 mod group;
 mod lossy;

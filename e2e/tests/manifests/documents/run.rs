@@ -24,8 +24,7 @@ const IMAGE: &str = "mastereflex123/portfolio";
 const REFUSED: [&str; 4] = ["\"status\":4", "\"status\":5", "\"status\": 4", "\"status\": 5"];
 
 /// Parts of commands that say nothing if all is well, or if nothing is under way.
-const SILENT: [&str; 6] =
-    [" > ", "select(", "--signal", "stream rmm", "state=running", "!=\"Healthy\""];
+const SILENT: [&str; 5] = [" > ", "select(", "--signal", "state=running", "!=\"Healthy\""];
 
 /// What is said to be run here asks for these, beside what the runbook and the Secrets need.
 pub(crate) fn can_run() -> bool {
@@ -66,11 +65,18 @@ pub(crate) async fn say_what_works() {
                 }
                 done.extend(chosen.iter().map(|command| vec![command.clone()]));
                 quiet(system).await;
+                let needs_letter = chosen.iter().any(|command| command.contains("dead-letters"));
                 let stream = if document.contains("contacts") { "CONTACTS" } else { "PIPELINE" };
+                // One that was redriven comes back.
+                let letter = if needs_letter {
+                    eventually("a dead letter", || newest_letter(system, stream)).await
+                } else {
+                    0
+                };
                 let stands_for = StandsFor {
                     build: &failed,
                     pod: &a_pod(&installed).await,
-                    letter: newest_letter(system, stream).await.unwrap_or_default(),
+                    letter,
                     revision: &good_revision(&installed).await,
                 };
                 let chosen: Vec<_> =
@@ -190,7 +196,9 @@ impl StandsFor<'_> {
         [
             ("/ID/", format!("/{}/", self.build)),
             (" NAME", format!(" {}", self.pod)),
-            ("DEAD_LETTERS 1", format!("DEAD_LETTERS {}", self.letter)),
+            ("-letters show 1", format!("-letters show {}", self.letter)),
+            ("-letters redrive 1", format!("-letters redrive {}", self.letter)),
+            ("-letters erase 1", format!("-letters erase {}", self.letter)),
             ("--to-revision=N", format!("--to-revision={}", self.revision)),
             // Newer than what was rolled out.
             ("v2-abc1234", Fate::Ready.tag(9)),
