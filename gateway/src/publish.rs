@@ -69,13 +69,16 @@ pub(crate) fn problem(error: &PublishError) -> Problem {
              accepted; to send it again without doing it twice, use the same Idempotency-Key",
             2,
         ),
-        PublishError::NotSent
-        | PublishError::NoStream
+        PublishError::NotSent => Problem::unavailable(
+            "the message bus cannot be reached; nothing was accepted, try again",
+            2,
+        ),
+        PublishError::NoStream
         | PublishError::MovedOn
         | PublishError::Encode(_)
         | PublishError::Refused(_) => Problem::unavailable(
-            "the message bus cannot be reached; nothing was accepted, try again",
-            2,
+            "the message bus does not take the request; nothing was accepted, try again",
+            10,
         ),
     }
 }

@@ -138,7 +138,7 @@ impl<G: Group> Log for GroupLog<G> {
         let mut headers = HeaderMap::new();
         headers::set(&mut headers, NATS_MESSAGE_ID, &Uuid::now_v7().simple().to_string());
         let payload = Bytes::from(G::join(group.iter().map(|member| member.payload.as_slice())));
-        let sending = Sending { subject: G::SUBJECT.into(), headers, payload };
+        let sending = Sending { stream: G::STREAM, subject: G::SUBJECT.into(), headers, payload };
         let result = self.bus.send_until(sending, deadline).instrument(span.clone()).await;
         if let Err(error) = &result {
             self.in_doubt.store(matches!(error, PublishError::Unknown), Relaxed);

@@ -1,7 +1,7 @@
 //! Publishing: a message is published once it is acknowledged, which means on disk with our server
 //! configuration.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use async_nats::{
     HeaderMap, HeaderValue, Subject,
@@ -13,16 +13,19 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
-use events::Event;
+use events::{Event, Stream};
 use service::{propagation, spans};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use crate::{Bus, headers};
+use crate::{Bus, StreamUnusable, headers};
 
 /// The pause before a message without an answer is sent again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// The time in which a message may still be acknowledged after a refusal of its subject.
+const ALTHOUGH_REFUSED: Duration = Duration::from_secs(1);
 
 /// The acknowledgement of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub enum PublishError {
     /// The stream is full.
     #[error("the stream is full")]
     Full,
-    /// No stream took the subject for as long as the publisher waited.
+    /// The stream does not exist, or had no leader for as long as the publisher waited.
     #[error("no stream takes this subject")]
     NoStream,
     /// Another writer has published to the subject since the last read.
@@ -99,6 +102,8 @@ impl PublishError {
 /// A message to publish. Its headers hold the id that makes sending it again safe.
 #[derive(Clone, Debug)]
 pub(crate) struct Sending {
+    /// The stream that takes the subject.
+    pub(crate) stream: &'static Stream,
     pub(crate) subject: Subject,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Bytes,
@@ -194,7 +199,7 @@ impl Bus {
         set(&mut headers);
         let payload = Bytes::from(serde_json::to_vec(event)?);
         let started = Instant::now();
-        let sending = Sending { subject: subject.into(), headers, payload };
+        let sending = Sending { stream: E::STREAM, subject: subject.into(), headers, payload };
         let result = send(self, sending, started + within).instrument(span).await;
         self.metrics.published(E::STREAM, started.elapsed(), &result);
         record(own.as_ref(), &result);
@@ -218,12 +223,19 @@ impl Bus {
             // later time.
             let left = deadline.saturating_duration_since(Instant::now());
             let connected = self.connected(left).await.is_ok();
+            let refusal = self.refusal_of(&sending.subject);
             if !connected || Instant::now() >= deadline {
                 return Err(overdue(in_doubt, without_stream));
             }
+            let mut sent = pin!(self.attempt(sending.clone()));
             let attempt = tokio::select! {
                 biased;
-                result = self.attempt(sending.clone()) => result,
+                result = &mut sent => result,
+                // The server drops what a user may not publish, and reports only the subject. The
+                // refusal may concern another message, so this one still gets some time.
+                refused = refusal => timeout(ALTHOUGH_REFUSED, sent)
+                    .await
+                    .unwrap_or(Err(Attempt::Refused(PublishError::Refused(refused)))),
                 // The answer was lost with the connection.
                 () = self.disconnected() => Err(Attempt::Unknown),
                 () = sleep_until(deadline) => return Err(PublishError::Unknown),
@@ -234,6 +246,9 @@ impl Bus {
                 // An earlier attempt may still be on its way.
                 Err(Attempt::Refused(_)) if in_doubt => return Err(PublishError::Unknown),
                 Err(Attempt::Refused(error)) => return Err(error),
+                Err(Attempt::NoResponders) if !in_doubt && self.lacks(sending.stream).await => {
+                    return Err(PublishError::NoStream);
+                }
                 Err(Attempt::NoResponders) => without_stream = true,
                 Err(Attempt::Unknown) => in_doubt = true,
             }
@@ -243,8 +258,14 @@ impl Bus {
         }
     }
 
+    /// Returns whether the server knows that a stream does not exist. While a cluster elects a
+    /// leader, it does not know.
+    async fn lacks(&self, stream: &Stream) -> bool {
+        matches!(self.stream_info(stream).await, Err(StreamUnusable::Missing(_)))
+    }
+
     async fn attempt(&self, sending: Sending) -> Result<Published, Attempt> {
-        let Sending { subject, headers, payload } = sending;
+        let Sending { subject, headers, payload, .. } = sending;
         let message = PublishMessage::build().headers(headers).payload(payload);
         let sent = self.jetstream.send_publish(subject, message).await;
         let ack = sent.map_err(|error| classify(&error))?.await;

@@ -34,10 +34,20 @@ impl Bus {
         of: &str,
         asked: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<T> {
+        let refused = self.refusal_of(of);
+        tokio::select! {
+            result = asked => result,
+            told = refused => Err(Refused(told).into()),
+        }
+    }
+
+    /// Waits for a refusal of a request or a message. `of` holds the tokens of the subject by which
+    /// the refusal is recognized.
+    pub(crate) fn refusal_of(&self, of: &str) -> impl Future<Output = String> {
         let mut refusals = self.refusals.clone();
         // An earlier refusal does not count, since the request may be allowed now.
         refusals.borrow_and_update();
-        let refused = async {
+        async move {
             while refusals.changed().await.is_ok() {
                 let told = refusals.borrow_and_update().clone();
                 if concerns(&told, of) {
@@ -46,10 +56,6 @@ impl Bus {
             }
             // The connection is closed, so the request fails by itself.
             std::future::pending().await
-        };
-        tokio::select! {
-            result = asked => result,
-            told = refused => Err(Refused(told).into()),
         }
     }
 }

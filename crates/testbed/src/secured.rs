@@ -117,6 +117,17 @@ impl Access {
         self.write_passwords(Some(user))
     }
 
+    /// Changes who may do what. The server takes it when it is told to reload.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn change_users(&self, change: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
+        let path = self.folder.join("users.conf");
+        let changed = change(&fs::read_to_string(&path)?);
+        fs::write(path, changed)?;
+        Ok(())
+    }
+
     /// The authority that has signed the server's certificate.
     pub fn ca_file(&self) -> PathBuf {
         self.folder.join("tls/ca.crt")

@@ -134,3 +134,76 @@ async fn the_same_id_is_stored_once_and_poison_stops_nobody() {
     let series = r#"contacts_dead_lettered_total{consumer="contact-worker",stream="CONTACTS"} "#;
     assert!((world.worker.metric(series).await.unwrap() - 1.0).abs() < 0.5);
 }
+
+#[tokio::test]
+async fn a_receipt_and_its_document_have_the_same_time() {
+    let world = Contacts::start().await;
+    let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
+    let posts = (0..200).map(|_| world.gateway.http.post_json("/api/contact", &contact));
+    let answers = futures::future::join_all(posts).await;
+    let receipts: Vec<_> = answers.into_iter().map(|answer| answer.unwrap().json()).collect();
+    let ids: Vec<_> = receipts.iter().map(|receipt| receipt["id"].as_str().unwrap()).collect();
+    world.stored(&ids).await;
+    let contacts = world.collection().await;
+    for receipt in &receipts {
+        let id = bson::Uuid::parse_str(receipt["id"].as_str().unwrap()).unwrap();
+        let document = contacts.find_one(doc! {"_id": id}).await.unwrap().unwrap();
+        let told: chrono::DateTime<chrono::Utc> =
+            receipt["received_at"].as_str().unwrap().parse().unwrap();
+        let received = document.get_datetime("received_at").unwrap();
+        assert_eq!(received.timestamp_millis(), told.timestamp_millis(), "{receipt}");
+        assert!(document.get_datetime("stored_at").unwrap() >= received, "{document}");
+    }
+}
+
+/// Posts contacts, 64 at once, until one is refused. Returns the ids of the accepted ones.
+async fn accepted_until_full(world: &Contacts) -> Vec<String> {
+    let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "x".repeat(5_000)});
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        let posts = (0..64).map(|_| world.gateway.http.post_json("/api/contact", &contact));
+        let mut full = false;
+        for answer in futures::future::join_all(posts).await {
+            let answer = answer.unwrap();
+            if answer.status == 202 {
+                ids.push(answer.json()["id"].as_str().unwrap().to_owned());
+                continue;
+            }
+            full = true;
+            assert_eq!(answer.status, 503, "{}", answer.text());
+            assert!(answer.text().contains("nothing was accepted"), "{}", answer.text());
+            assert!(!answer.header("retry-after").is_empty());
+        }
+        if full {
+            return ids;
+        }
+    }
+    panic!("the stream takes more than it has room for");
+}
+
+#[tokio::test]
+async fn what_a_full_stream_accepted_is_stored_and_nothing_else() {
+    let mut world = Contacts::start().await;
+    let client = async_nats::connect(world.nats[0].url()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let mut ids = Vec::new();
+    for (bytes, messages) in [(1024 * 1024, -1), (i64::from(u32::MAX), 10)] {
+        world.worker.server.kill();
+        let stream = jetstream.get_stream("CONTACTS").await.unwrap();
+        let mut config = stream.cached_info().config.clone();
+        (config.max_bytes, config.max_messages) = (bytes, messages);
+        jetstream.update_stream(config).await.unwrap();
+        ids.extend(accepted_until_full(&world).await);
+        world.worker.server.start_again().unwrap();
+        eventually("an empty queue", || async {
+            (world.messages("CONTACTS").await? == 0).then_some(())
+        })
+        .await;
+        let stored = world.collection().await.count_documents(doc! {}).await.unwrap();
+        assert_eq!(stored, ids.len() as u64);
+    }
+    world.stored(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
+    let answer = world.gateway.http.post_json("/api/contact", &contact).await.unwrap();
+    assert_eq!(answer.status, 202, "room again, without a restart: {}", answer.text());
+}

@@ -9,6 +9,7 @@ mod contacts;
 mod decisions;
 mod formats;
 mod images;
+mod keys;
 mod kills;
 mod metrics;
 mod reference;

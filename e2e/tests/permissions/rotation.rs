@@ -1,6 +1,7 @@
 //! Passwords and certificates change while everything runs.
 
 use async_nats::ConnectErrorKind;
+use serde_json::json;
 use testbed::{Access, eventually};
 
 use crate::{services::World, user::try_to_sign_in};
@@ -40,6 +41,35 @@ async fn a_new_password_and_a_new_certificate_are_taken_without_a_restart() {
     connected_again(&world, 2.0).await;
     world.contact("with-the-new-certificate").await;
     assert_eq!((world.gateway.server.pid(), world.worker.server.pid()), (gateway, worker));
+}
+
+#[tokio::test]
+async fn a_gateway_that_may_no_longer_publish_contacts_accepts_none_and_says_why() {
+    const ALLOWED: &str =
+        "\"contacts.submitted\"\n              \"pipeline.build.*\"\n              \"target";
+    const TAKEN: &str = "\"pipeline.build.*\"\n              \"target";
+    let world = World::start().await;
+    world.contact("before").await;
+    world.access.change_users(|users| users.replacen(ALLOWED, TAKEN, 1)).unwrap();
+    world.nats.reload().unwrap();
+    let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
+    let post = || world.gateway.http.post_json("/api/contact", &contact);
+    let refused = eventually("a refusal", || async {
+        let answer = post().await.ok()?;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+    assert!(refused.text().contains("does not take the request; nothing was accepted"));
+    assert!(!refused.header("retry-after").is_empty());
+    let log = world.gateway.server.log();
+    let violation = "Permissions Violation for Publish to \\\"contacts.submitted\\\"";
+    assert!(log.contains(violation), "{log}");
+    world.access.change_users(|users| users.replacen(TAKEN, ALLOWED, 1)).unwrap();
+    world.nats.reload().unwrap();
+    eventually("a contact that is accepted again", || async {
+        (post().await.ok()?.status == 202).then_some(())
+    })
+    .await;
 }
 
 async fn connected_again(world: &World, losses: f64) {

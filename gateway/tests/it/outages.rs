@@ -91,6 +91,29 @@ async fn missing_streams_are_named_until_they_are_provisioned() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_removed_is_told_at_once_and_used_again_once_it_is_there() {
+    let world = World::start().await;
+    world.jetstream().await.delete_stream("CONTACTS").await.unwrap();
+    let started = Instant::now();
+    let answer = world.gateway.http.post_json("/api/contact", &contact()).await.unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.text().contains("nothing was accepted"), "{}", answer.text());
+    assert!(!answer.header("retry-after").is_empty());
+    // Without a look at the stream, it would be waited for as long as for a leader.
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    eventually("the missing stream", || async {
+        let report = world.gateway.admin.get("/readyz").await.ok()?.json();
+        let detail = report["dependencies"]["streams"]["detail"].as_str()?.to_owned();
+        detail.contains("stream CONTACTS is missing").then_some(())
+    })
+    .await;
+    Service::run(world.gateway.server.spec(), "provision").await.unwrap();
+    let answer = world.gateway.http.post_json("/api/contact", &contact()).await.unwrap();
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(world.contacts().await, 1);
+}
+
+#[tokio::test]
 async fn provision_updates_what_it_may_and_refuses_what_would_lose_messages() {
     let world = World::start().await;
     let jetstream = world.jetstream().await;

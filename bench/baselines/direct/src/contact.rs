@@ -45,7 +45,7 @@ impl Size {
 pub(crate) fn group(size: Size, contacts: usize) -> Message {
     let contacts: Vec<_> = (0..contacts).map(|_| size.contact(Uuid::now_v7())).collect();
     let payload = json!({"v": 2, "contacts": contacts}).to_string();
-    Message { headers: headers(Uuid::now_v7(), "portfolio.contact.submitted.v2"), payload }
+    Message { headers: headers(Uuid::now_v7()), payload }
 }
 
 /// A contact that is a message of its own (version 1).
@@ -53,20 +53,28 @@ pub(crate) fn single(size: Size) -> Message {
     let id = Uuid::now_v7();
     let mut contact = size.contact(id);
     contact["v"] = 1.into();
-    Message { headers: headers(id, "portfolio.contact.submitted.v1"), payload: contact.to_string() }
+    Message { headers: former_headers(id), payload: contact.to_string() }
 }
 
-fn headers(id: Uuid, kind: &str) -> HeaderMap {
+/// The headers of a group: those that somebody reads.
+fn headers(id: Uuid) -> HeaderMap {
     let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id.to_string());
+    let traceparent = format!("00-{}-{:016x}-00", id.simple(), id.as_u64_pair().1);
+    headers.insert("traceparent", traceparent);
+    headers
+}
+
+/// The headers that version 1 had in addition.
+fn former_headers(id: Uuid) -> HeaderMap {
+    let mut headers = headers(id);
     for (name, value) in [
-        ("Nats-Msg-Id", id.to_string()),
         ("ce-specversion", "1.0".to_owned()),
         ("ce-id", id.to_string()),
         ("ce-source", "/direct".to_owned()),
-        ("ce-type", kind.to_owned()),
+        ("ce-type", "portfolio.contact.submitted.v1".to_owned()),
         ("ce-time", "2026-01-01T00:00:00.000Z".to_owned()),
         ("content-type", "application/json".to_owned()),
-        ("traceparent", format!("00-{}-{:016x}-00", id.simple(), id.as_u64_pair().1)),
     ] {
         headers.insert(name, value);
     }

@@ -132,12 +132,12 @@ impl<'a> DeadLetters<'a> {
     /// If the letter cannot be removed, the next redrive publishes it once more. Consumers tolerate
     /// that, as they tolerate a redelivery.
     pub(crate) async fn redrive(&self, letter: &Letter) -> Result<u64, DeadLetterError> {
-        self.stream_of(letter)?;
+        let stream = self.stream_of(letter)?;
         let subject = letter.origin.subject.clone();
         let mut headers = letter.original_headers();
         headers::set(&mut headers, NATS_MESSAGE_ID, &letter.redrive_id());
         let payload = letter.payload.clone();
-        let sending = Sending { subject: subject.clone().into(), headers, payload };
+        let sending = Sending { stream, subject: subject.clone().into(), headers, payload };
         let published = self.bus.send_until(sending, Instant::now() + WITHIN).await;
         let sequence = letter.sequence;
         let published =

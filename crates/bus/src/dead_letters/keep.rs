@@ -7,7 +7,7 @@ use async_nats::{
     header::{NATS_MESSAGE_ID, NATS_MESSAGE_TTL},
 };
 use bytes::Bytes;
-use events::{CONTACTS, Consumer, DEAD_LETTER_AGE, dead_letter_subject};
+use events::{CONTACTS, Consumer, DEAD_LETTER_AGE, DEAD_LETTERS, dead_letter_subject};
 use tokio::time::Instant;
 
 use super::letter::Origin;
@@ -62,7 +62,8 @@ impl Bus {
             headers::set(&mut headers, NATS_MESSAGE_TTL, &age);
         }
         let subject = dead_letter_subject(stream).into();
-        let sending = Sending { subject, headers, payload: letter.part.payload };
+        let payload = letter.part.payload;
+        let sending = Sending { stream: &DEAD_LETTERS, subject, headers, payload };
         self.send_until(sending, Instant::now() + within).await
     }
 }
