@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{Auth, AuthError, ConnectOptions, Event, jetstream::context::ContextBuilder};
 use prometheus::Registry;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use service::{
     config::ConfigError,
@@ -17,7 +17,7 @@ use service::{
     readiness::{Latch, Readiness},
 };
 
-use crate::{Bus, config::Nats, metrics::BusMetrics, refused::refusal};
+use crate::{Bus, config::Nats, cut_off::CutOff, metrics::BusMetrics, refused::refusal};
 
 /// The longest wait for one answer before the request is repeated.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,6 +69,8 @@ impl Bus {
         let (refused, refusals) = watch::channel(String::new());
         let metrics = BusMetrics::new(registry);
         let observed = metrics.clone();
+        let cut_off = Arc::<CutOff>::default();
+        let leaving = cut_off.clone();
         let options = sign_in(config)
             .await?
             .name(name)
@@ -76,6 +78,9 @@ impl Bus {
             .connection_timeout(Duration::from_secs(3))
             .ping_interval(PING_INTERVAL)
             .reconnect_delay_callback(pause)
+            .reconnect_to_server_callback(move |servers, _| {
+                std::future::ready(leaving.next_server(&servers))
+            })
             .event_callback(move |event| {
                 observe(&event, &latch, &sender, &observed);
                 if let Some(told) = refusal(&event) {
@@ -89,7 +94,8 @@ impl Bus {
             .timeout(ANSWER_TIMEOUT)
             .ack_timeout(ANSWER_TIMEOUT)
             .build(client.clone());
-        Ok(Self { name, client, jetstream, connected, refusals, pulls: Arc::default(), metrics })
+        let pulls = Arc::default();
+        Ok(Self { name, client, jetstream, connected, refusals, cut_off, pulls, metrics })
     }
 
     /// Waits until the bus is connected.
@@ -118,8 +124,13 @@ impl Bus {
         let _ = self.connected.clone().wait_for(|connected| !*connected).await;
     }
 
-    /// Leaves a server that does not answer and connects again, perhaps to another server.
-    pub(crate) async fn connect_again(&self) {
+    /// Records whether JetStream answered a request that was sent at `asked`. Leaves a server that
+    /// is cut off from its cluster.
+    pub(crate) async fn record_answer(&self, asked: Instant, answered: bool) {
+        if !self.cut_off.record(asked, answered) {
+            return;
+        }
+        tracing::warn!("JetStream does not answer, connecting again, perhaps to another server");
         if let Err(error) = self.client.force_reconnect().await {
             tracing::debug!("the client does not connect again: {error}");
         }

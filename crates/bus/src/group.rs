@@ -29,10 +29,6 @@ use crate::{
 /// The pause between two checks whether the bus answers again.
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
 
-/// The number of unanswered checks after which the client connects again, perhaps to another
-/// server: the current one may have lost its cluster.
-const PROBES_A_CONNECTION: u32 = 3;
-
 /// Publishes the members of one kind of group, many in one step. Clones share the groups.
 #[derive(Clone, Debug)]
 pub struct GroupPublisher<G: Group> {
@@ -52,9 +48,9 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct GroupLog<G> {
     bus: Bus,
-    /// Set if the last commit had no answer. The next commit then waits until the bus answers, so
+    /// Set if nobody answered the last commit. The next commit then waits until the bus answers, so
     /// that an outage leaves one group in doubt and not all that wait behind it.
-    in_doubt: Arc<AtomicBool>,
+    unanswered: Arc<AtomicBool>,
     group: PhantomData<fn() -> G>,
 }
 
@@ -75,7 +71,7 @@ impl<G: Group> GroupPublisher<G> {
 
     /// Starts a publisher, with the longest time that each member may take.
     pub fn start(bus: Bus, within: Duration, limits: Limits) -> Self {
-        let log = GroupLog { bus: bus.clone(), in_doubt: Arc::default(), group: PhantomData };
+        let log = GroupLog { bus: bus.clone(), unanswered: Arc::default(), group: PhantomData };
         Self { bus, commits: GroupCommit::start(log, limits), within }
     }
 
@@ -116,15 +112,10 @@ impl<G: Group> Log for GroupLog<G> {
 
     async fn ready(&self) {
         self.bus.wait_until_connected().await;
-        let mut unanswered = 0;
-        while self.in_doubt.load(Relaxed) {
+        while self.unanswered.load(Relaxed) {
             if self.bus.stream_info(G::STREAM).await.is_ok() {
-                self.in_doubt.store(false, Relaxed);
+                self.unanswered.store(false, Relaxed);
                 return;
-            }
-            unanswered += 1;
-            if unanswered % PROBES_A_CONNECTION == 0 {
-                self.bus.connect_again().await;
             }
             sleep(PROBE_PAUSE).await;
             self.bus.wait_until_connected().await;
@@ -141,7 +132,8 @@ impl<G: Group> Log for GroupLog<G> {
         let sending = Sending { stream: G::STREAM, subject: G::SUBJECT.into(), headers, payload };
         let result = self.bus.send_until(sending, deadline).instrument(span.clone()).await;
         if let Err(error) = &result {
-            self.in_doubt.store(matches!(error, PublishError::Unknown), Relaxed);
+            let unanswered = matches!(error, PublishError::Unknown | PublishError::NoStream);
+            self.unanswered.store(unanswered, Relaxed);
             spans::failed(&span, error.kind(), error.to_string());
             tracing::debug!(stream = G::STREAM.name, members, "a group was not published: {error}");
         }

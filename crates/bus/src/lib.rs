@@ -5,6 +5,7 @@ mod backlog;
 pub mod config;
 mod connect;
 mod consume;
+mod cut_off;
 mod dead_letters;
 mod follow;
 mod group;
@@ -46,6 +47,7 @@ pub struct Bus {
     jetstream: jetstream::Context,
     connected: watch::Receiver<bool>,
     refusals: refused::Refusals,
+    cut_off: Arc<cut_off::CutOff>,
     /// Created with the first request for a message.
     pulls: Arc<OnceCell<next::Pulls>>,
     metrics: metrics::BusMetrics,

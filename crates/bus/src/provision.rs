@@ -15,7 +15,7 @@ use async_nats::jetstream::{
 };
 use events::{Callers, Consumer, FORMER_IDEMPOTENCY, IDEMPOTENCY_CALLERS, KeyHolder, Stream};
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::{
     Bus,
@@ -219,7 +219,10 @@ impl Bus {
         stream: &Stream,
     ) -> Result<stream::Info, StreamUnusable> {
         let of = format!("STREAM.INFO.{}", stream.name);
-        match self.unless_refused(&of, self.find_stream(stream.name)).await {
+        let asked = Instant::now();
+        let found = self.unless_refused(&of, self.find_stream(stream.name)).await;
+        self.record_answer(asked, !found.as_ref().is_err_and(may_pass)).await;
+        match found {
             Ok(Some(info)) => Ok(info),
             Ok(None) => Err(StreamUnusable::Missing(stream.name)),
             Err(error) => {

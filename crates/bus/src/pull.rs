@@ -7,7 +7,7 @@
 use std::{mem::take, time::Duration};
 
 use async_nats::{
-    Request, StatusCode, Subscriber,
+    Message, Request, StatusCode, Subscriber,
     jetstream::{self, AckKind},
 };
 use futures::StreamExt;
@@ -27,6 +27,12 @@ const SILENCE: Duration = Duration::from_millis(2_500);
 
 /// The pause after a request that the server cannot serve at the moment.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The description of a request that ends because the next message exceeds its limit of bytes.
+const BYTES_USED_UP: &str = "Message Size Exceeds MaxBytes";
+
+/// The header with the number of messages that were requested and will not be sent.
+const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 
 /// A size above that of the largest message (1 MiB by default), so that a request always fits one.
 pub(crate) const LARGEST_MESSAGE: usize = 1_100_000;
@@ -66,6 +72,11 @@ pub(crate) struct Puller {
     limit: Limit,
     /// Set while a request may still be answered.
     open: bool,
+    /// The number of messages since the request.
+    received: usize,
+    /// The number of messages that the server sends for the request, once it has ended. A cluster
+    /// announces the end before it sends the messages.
+    announced: Option<usize>,
     /// The messages of the answer so far.
     held: Vec<jetstream::Message>,
 }
@@ -89,6 +100,8 @@ impl Puller {
             requests: 0,
             limit,
             open: false,
+            received: 0,
+            announced: None,
             held: Vec::new(),
         })
     }
@@ -105,7 +118,10 @@ impl Puller {
             self.open = true;
         }
         let mut bytes = 0;
-        while self.held.len() < self.limit.messages && bytes < self.limit.bytes {
+        while self.held.len() < self.limit.messages
+            && bytes < self.limit.bytes
+            && self.announced.is_none_or(|announced| self.received < announced)
+        {
             let Ok(answer) = timeout(SILENCE, self.answers.next()).await else {
                 self.open = false;
                 return self.unless_empty(PullError::Silent);
@@ -113,6 +129,7 @@ impl Puller {
             let answer = answer.ok_or(PullError::Silent)?;
             let Some(status) = answer.status else {
                 bytes += answer.length;
+                self.received += 1;
                 let context = self.bus.jetstream.clone();
                 self.held.push(jetstream::Message { message: answer, context });
                 continue;
@@ -122,8 +139,15 @@ impl Puller {
             if status == StatusCode::IDLE_HEARTBEAT || request != Some(self.requests) {
                 continue;
             }
-            self.open = false;
             let words = answer.description.as_deref().unwrap_or_default();
+            if words == BYTES_USED_UP
+                && let Some(pending) = pending_messages(&answer)
+                && pending < self.limit.messages
+            {
+                self.announced = Some(self.limit.messages - pending);
+                continue;
+            }
+            self.open = false;
             return match status {
                 // The stream has no more messages, or the wait is over.
                 StatusCode::NOT_FOUND | StatusCode::TIMEOUT => {
@@ -133,7 +157,7 @@ impl Puller {
                     }
                     Ok(take(&mut self.held))
                 }
-                // The limit of bytes is reached, or the consumer is gone.
+                // A message exceeds the limit of bytes by itself, or the consumer is gone.
                 _ => self.unless_empty(PullError::Ended(format!("{status} {words}"))),
             };
         }
@@ -147,6 +171,7 @@ impl Puller {
 
     async fn request(&mut self) -> Result<(), PullError> {
         self.requests += 1;
+        (self.received, self.announced) = (0, None);
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let body = json!({
             "batch": self.limit.messages,
@@ -178,4 +203,8 @@ impl Puller {
             let _ = message.ack_with(AckKind::Nak(None)).await;
         }
     }
+}
+
+fn pending_messages(end: &Message) -> Option<usize> {
+    end.headers.as_ref()?.get(PENDING_MESSAGES)?.as_str().parse().ok()
 }

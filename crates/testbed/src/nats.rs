@@ -62,6 +62,27 @@ impl Nats {
         Ok(cluster)
     }
 
+    /// Starts one member of a cluster whose other members are out of its reach. It takes clients,
+    /// and has no leader for what they ask.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_cut_off(folder: &Path) -> anyhow::Result<Self> {
+        let config = workspace_folder().join("nats/nats-server.conf");
+        let routes: Vec<_> = (0..3).map(|_| format!("nats://127.0.0.1:{}", free_port())).collect();
+        let mut nats = Self::spawn(folder, |spec, name| {
+            spec.args(["--config".as_ref(), config.as_os_str()])
+                .args(["--name", name, "--cluster_name", "testbed", "--no_advertise"])
+                .args(["--cluster", &routes[0], "--routes", &routes.join(",")])
+        })?;
+        let monitor = nats.monitor.clone();
+        let ours = || async {
+            (monitor.get("/varz").await.ok()?.json()["server_name"] == *nats.name).then_some(())
+        };
+        nats.server.ready(START, ours).await?;
+        Ok(nats)
+    }
+
     /// Where clients connect to any of several.
     pub fn urls(servers: &[Self]) -> String {
         servers.iter().map(Self::url).collect::<Vec<_>>().join(",")
@@ -113,6 +134,30 @@ impl Nats {
     /// Where clients connect.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The name of the server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of the clients that are connected to this server.
+    ///
+    /// # Errors
+    /// Its monitoring does not answer.
+    pub async fn clients(&self) -> anyhow::Result<Vec<String>> {
+        let found = self.monitor.get("/connz").await?.json();
+        let connections = found["connections"].as_array().into_iter().flatten();
+        Ok(connections.filter_map(|one| Some(one["name"].as_str()?.to_owned())).collect())
+    }
+
+    /// The name of the server that leads the JetStream of a cluster; none during an election.
+    ///
+    /// # Errors
+    /// The monitoring does not answer.
+    pub async fn meta_leader(&self) -> anyhow::Result<Option<String>> {
+        let found = self.monitor.get("/jsz").await?.json();
+        Ok(found["meta_cluster"]["leader"].as_str().map(str::to_owned))
     }
 
     /// Starts it again after it was stopped or killed.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::reaper;
@@ -19,6 +19,9 @@ pub(crate) const START: Duration = Duration::from_mins(2);
 
 /// How long one question whether it is ready may take.
 const ASK: Duration = Duration::from_secs(10);
+
+/// How long its threads may take to stop.
+const STOP: Duration = Duration::from_secs(10);
 
 /// The pause before the next one.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -95,7 +98,7 @@ impl Server {
     /// It still runs, or cannot be started.
     pub fn start_again(&mut self) -> anyhow::Result<()> {
         let spec = &self.spec;
-        anyhow::ensure!(self.child.is_none(), "{} still runs", spec.name);
+        ensure!(self.child.is_none(), "{} still runs", spec.name);
         std::fs::create_dir_all(&spec.folder)?;
         let log = OpenOptions::new().create(true).append(true).open(spec.log_path())?;
         let child = command(spec, log)?
@@ -206,16 +209,44 @@ impl Server {
         self.signal(Signal::CONT)
     }
 
-    /// Sends a signal.
+    /// Sends a signal. After SIGSTOP, all threads have stopped.
     ///
     /// # Errors
-    /// It does not run.
+    /// It does not run, or does not stop.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a condition with a deadline, for callers that are not async"
+    )]
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let pid = self
             .pid()
             .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
             .context("it does not run")?;
-        Ok(kill_process(pid, signal)?)
+        kill_process(pid, signal)?;
+        let deadline = Instant::now() + STOP;
+        while signal == Signal::STOP && !self.has_stopped()? {
+            ensure!(Instant::now() < deadline, "{} does not stop", self.spec.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether all threads are stopped. The kernel stops them one after the other.
+    fn has_stopped(&self) -> anyhow::Result<bool> {
+        let pid = self.pid().context("it does not run")?;
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread may have ended meanwhile.
+            let stat = std::fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in parentheses.
+            if stat
+                .rsplit(") ")
+                .next()
+                .is_some_and(|rest| !rest.is_empty() && !rest.starts_with('T'))
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Asks it to end (SIGTERM) and waits for that.

@@ -29,7 +29,7 @@ async fn no_contact_is_lost_with_a_server_and_its_disk() {
 
 impl Contacts {
     /// Waits until each server has all that it should have.
-    async fn has_all_copies(&self) {
+    pub(crate) async fn has_all_copies(&self) {
         within(Duration::from_mins(2), "as many copies as servers", || async {
             let client = async_nats::connect(self.nats[0].url()).await.ok()?;
             let mut streams = jetstream::new(client).streams();

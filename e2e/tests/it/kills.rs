@@ -10,9 +10,10 @@ use crate::visitors::{Contacts, Visitors};
 /// How many rounds, unless told otherwise.
 const ROUNDS: u32 = 10;
 
+/// The number of rounds that was asked for, or else this one.
 #[expect(clippy::disallowed_methods, reason = "how cargo xtask test hands it on")]
-fn rounds() -> u32 {
-    std::env::var("TEST_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
+pub(crate) fn rounds(unless_told: u32) -> u32 {
+    std::env::var("TEST_ROUNDS").map_or(unless_told, |text| text.parse().unwrap())
 }
 
 /// Numbers by chance, new in every run.
@@ -63,7 +64,7 @@ async fn one_after_the_other() {
     let mut world = Contacts::start().await;
     let visitors = Visitors::start(&world.gateway);
     let mut chance = Chance::new();
-    for _ in 0..rounds() {
+    for _ in 0..rounds(ROUNDS) {
         visitors.more(20).await;
         let part = chance.below(4);
         chance.pause(Duration::from_millis(200)).await;
@@ -80,7 +81,7 @@ async fn all_together() {
     let mut world = Contacts::start().await;
     let visitors = Visitors::start(&world.gateway);
     let mut chance = Chance::new();
-    for _ in 0..rounds() {
+    for _ in 0..rounds(ROUNDS) {
         visitors.more(20).await;
         chance.pause(Duration::from_millis(200)).await;
         let first = chance.below(4);

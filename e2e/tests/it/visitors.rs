@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bson::{Document, doc};
@@ -17,12 +17,13 @@ use tokio::task::JoinSet;
 
 /// Everything that contacts pass through.
 pub(crate) struct Contacts {
-    _scratch: Scratch,
     /// The servers of the bus.
     pub(crate) nats: Vec<Nats>,
     pub(crate) mongo: Mongo,
     pub(crate) gateway: Gateway,
     pub(crate) worker: Service,
+    /// It goes last: a test that fails shows the logs that are in it.
+    _scratch: Scratch,
 }
 
 impl Contacts {
@@ -52,7 +53,7 @@ impl Contacts {
             system::worker_spec(&scratch.folder("worker").unwrap(), &urls, &mongo, "portfolio")
                 .unwrap();
         let worker = system::start(spec.env("STREAM_REPLICAS", &replicas)).await.unwrap();
-        Self { _scratch: scratch, nats, mongo, gateway, worker }
+        Self { nats, mongo, gateway, worker, _scratch: scratch }
     }
 
     pub(crate) async fn collection(&self) -> Collection<Document> {
@@ -134,22 +135,43 @@ pub(crate) async fn messages(bus: &str, stream: &str) -> Option<u64> {
 pub(crate) struct Promise {
     pub(crate) id: String,
     pub(crate) message: String,
+    /// The time until the answer.
+    pub(crate) waited: Duration,
+}
+
+/// A contact that was answered with 503.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) message: String,
+    /// What the answer says about it.
+    pub(crate) detail: String,
+    /// The time until the answer.
+    pub(crate) waited: Duration,
 }
 
 /// Visitors who post without a pause, and remember what they were promised.
 pub(crate) struct Visitors {
     stop: Arc<AtomicBool>,
     promised: Arc<Mutex<Vec<Promise>>>,
+    refused: Arc<Mutex<Vec<Refusal>>>,
     tasks: JoinSet<()>,
 }
 
 impl Visitors {
     pub(crate) fn start(gateway: &Gateway) -> Self {
-        let (stop, promised) =
-            (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Promise>>>::default());
+        Self::start_many(gateway, 8)
+    }
+
+    pub(crate) fn start_many(gateway: &Gateway, visitors: usize) -> Self {
+        let (stop, promised, refused) = (
+            Arc::<AtomicBool>::default(),
+            Arc::<Mutex<Vec<Promise>>>::default(),
+            Arc::<Mutex<Vec<Refusal>>>::default(),
+        );
         let mut tasks = JoinSet::new();
-        for number in 0..8 {
-            let (http, stop, promised) = (gateway.http.clone(), stop.clone(), promised.clone());
+        for number in 0..visitors {
+            let (http, stop) = (gateway.http.clone(), stop.clone());
+            let (promised, refused) = (promised.clone(), refused.clone());
             tasks.spawn(async move {
                 for count in 0.. {
                     if stop.load(Ordering::Relaxed) {
@@ -160,19 +182,26 @@ impl Visitors {
                     let message = format!("Message {count} of visitor {number}");
                     let contact =
                         json!({"name": "Visitor", "email": "v@example.org", "message": message});
-                    match http.post_json("/api/contact", &contact).await {
+                    let asked = Instant::now();
+                    let answer = http.post_json("/api/contact", &contact).await;
+                    let waited = asked.elapsed();
+                    match answer {
                         Ok(answer) if answer.status == 202 => {
                             let id = answer.json()["id"].as_str().unwrap().to_owned();
-                            promised.lock().unwrap().push(Promise { id, message });
+                            promised.lock().unwrap().push(Promise { id, message, waited });
                         }
-                        Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
+                        Ok(answer) => {
+                            assert_eq!(answer.status, 503, "{}", answer.text());
+                            let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+                            refused.lock().unwrap().push(Refusal { message, detail, waited });
+                        }
                         // The gateway is gone for a moment.
                         Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                     }
                 }
             });
         }
-        Self { stop, promised, tasks }
+        Self { stop, promised, refused, tasks }
     }
 
     /// Waits until so many more have been promised: the system works, again.
@@ -186,12 +215,17 @@ impl Visitors {
         .await;
     }
 
-    pub(crate) async fn stop(mut self) -> Vec<Promise> {
+    pub(crate) async fn stop(self) -> Vec<Promise> {
+        self.stop_and_tell().await.0
+    }
+
+    /// The same, with what was refused.
+    pub(crate) async fn stop_and_tell(mut self) -> (Vec<Promise>, Vec<Refusal>) {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(result) = self.tasks.join_next().await {
             result.unwrap();
         }
-        let promised = self.promised.lock().unwrap();
-        promised.clone()
+        let (promised, refused) = (self.promised.lock().unwrap(), self.refused.lock().unwrap());
+        (promised.clone(), refused.clone())
     }
 }

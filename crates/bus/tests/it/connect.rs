@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bus::Bus;
-use events::{RolloutChanged, RolloutState};
+use bus::{Bus, GroupPublisher};
+use events::{CONTACTS, ContactGroup, RolloutChanged, RolloutState};
 use futures::TryStreamExt;
 use prometheus::Registry;
 use service::{
@@ -11,7 +11,9 @@ use service::{
     readiness::Readiness,
 };
 
-use crate::world::{Cli, World, change};
+use testbed::{Nats, Scratch, within};
+
+use crate::world::{Cli, World, change, connect, contact};
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_a_wrong_configuration() {
@@ -38,4 +40,25 @@ async fn a_stream_is_read_by_consumers_with_names_of_their_own() {
     let stream = world.jetstream().await.get_stream("ROLLOUTS").await.unwrap();
     let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
     assert!(names.len() == 2 && names.iter().all(|name| name.starts_with("test-")), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_cut_off_from_its_cluster_is_left() {
+    let scratch = Scratch::new().unwrap();
+    let mut world = World::start().await;
+    let cut_off = Nats::start_cut_off(scratch.path()).await.unwrap();
+    // The only way to begin with: from then on, the client prefers it.
+    world.nats.server.kill();
+    let urls = format!("{},{}", world.nats.url(), cut_off.url());
+    let bus = connect(&urls, &world.readiness).await;
+    world.nats.start_again().await.unwrap();
+    let limits = GroupPublisher::<ContactGroup>::limits();
+    let publisher =
+        GroupPublisher::<ContactGroup>::start(bus.clone(), Duration::from_secs(2), limits);
+    within(Duration::from_mins(1), "a contact that is published", || async {
+        publisher.publish(contact()).await.ok()
+    })
+    .await
+    .unwrap();
+    assert_eq!(bus.last_sequence(&CONTACTS).await.unwrap(), 1);
 }

@@ -336,6 +336,21 @@ async fn a_consumer_that_is_missing_is_named_until_it_is_there() {
 }
 
 #[tokio::test]
+async fn a_backlog_of_a_cluster_that_exceeds_a_request_flows() {
+    let world = World::start_on_cluster().await;
+    let consumer = contact_worker_consumer();
+    world.bus.provision_consumers(std::slice::from_ref(&consumer)).await.unwrap();
+    let padding = "x".repeat(40_000);
+    for number in 0..100 {
+        let large = group(&format!("good {number} {padding}"));
+        world.bus.publish(&large, Duration::from_secs(10)).await.unwrap();
+    }
+    let (_, deliveries) = Consuming::start_on(world, consumer).done().await;
+    assert_eq!(deliveries.len(), 100);
+    assert!(deliveries.values().all(|times| *times == 1), "{:?}", deliveries.values());
+}
+
+#[tokio::test]
 async fn what_is_settled_leaves_the_stream_and_what_is_not_stays() {
     let consuming = Consuming::start(contact_worker_consumer()).await;
     for what in ["good 1", "good 2", "not now", "good 3"] {

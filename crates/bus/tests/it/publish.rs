@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use bus::PublishError;
 use events::{CONTACTS_SUBMITTED, ContactGroup, Event, RolloutChanged, RolloutState};
+use service::readiness::Readiness;
+use testbed::Nats;
 
 use crate::{
     lossy::{Loss, Lossy},
@@ -86,15 +88,25 @@ async fn a_server_that_is_frozen_is_not_believed() {
 
 #[tokio::test]
 async fn an_acknowledgement_that_was_lost_is_not_taken_for_another_writer() {
-    let mut world = World::start().await;
-    let lossy = Lossy::start(&world.nats.url(), Loss::Acknowledgement).await.unwrap();
-    world.bus = connect(&lossy.url, &world.readiness).await;
+    let world = World::start().await;
+    lose_an_acknowledgement(&world.nats, &world.readiness).await;
+}
+
+#[tokio::test]
+async fn an_acknowledgement_of_a_cluster_that_was_lost_is_not_taken_for_another_writer() {
+    let world = World::start_on_cluster().await;
+    lose_an_acknowledgement(&world.nats, &world.readiness).await;
+}
+
+async fn lose_an_acknowledgement(nats: &Nats, readiness: &Readiness) {
+    let lossy = Lossy::start(&nats.url(), Loss::Acknowledgement).await.unwrap();
+    let bus = connect(&lossy.url, readiness).await;
     let first = change(0, RolloutState::Accepted);
-    let published = world.bus.publish_after(&first, 0, WITHIN).await.unwrap();
+    let published = bus.publish_after(&first, 0, WITHIN).await.unwrap();
     assert!(lossy.done.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!((published.sequence, published.duplicate), (1, true));
     let second = change(1, RolloutState::Succeeded);
-    world.bus.publish_after(&second, published.sequence, WITHIN).await.unwrap();
+    bus.publish_after(&second, published.sequence, WITHIN).await.unwrap();
 }
 
 #[tokio::test]

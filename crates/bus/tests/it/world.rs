@@ -10,10 +10,12 @@ use service::{config, readiness::Readiness};
 use testbed::{Nats, Scratch};
 
 pub(crate) struct World {
-    _scratch: Scratch,
     pub(crate) nats: Nats,
+    /// The other servers of a cluster.
+    _others: Vec<Nats>,
     pub(crate) bus: Bus,
     pub(crate) readiness: Readiness,
+    _scratch: Scratch,
 }
 
 #[derive(Debug, Parser)]
@@ -26,10 +28,24 @@ impl World {
     pub(crate) async fn start() -> Self {
         let scratch = Scratch::new().unwrap();
         let nats = Nats::start(scratch.path()).await.unwrap();
+        Box::pin(Self::on(scratch, nats, Vec::new())).await
+    }
+
+    /// The same on three servers, each of which has a copy of everything.
+    pub(crate) async fn start_on_cluster() -> Self {
+        let scratch = Scratch::new().unwrap();
+        let mut servers = Nats::start_cluster(scratch.path(), 3).await.unwrap();
+        let nats = servers.remove(0);
+        Box::pin(Self::on(scratch, nats, servers)).await
+    }
+
+    async fn on(scratch: Scratch, nats: Nats, others: Vec<Nats>) -> Self {
         let readiness = Readiness::default();
         let bus = connect(&nats.url(), &readiness).await;
-        bus.provision_streams(&[&CONTACTS, &ROLLOUTS, &DEAD_LETTERS], None).await.unwrap();
-        Self { _scratch: scratch, nats, bus, readiness }
+        let replicas = others.len() + 1;
+        let streams = [&CONTACTS, &ROLLOUTS, &DEAD_LETTERS];
+        bus.provision_streams(&streams, Some(replicas)).await.unwrap();
+        Self { nats, _others: others, bus, readiness, _scratch: scratch }
     }
 
     /// A client that is not ours.
