@@ -14,6 +14,7 @@ mod metrics;
 mod reference;
 mod rollout_faults;
 mod shutdown;
+mod stalls;
 mod store;
 mod visitors;
 mod world;
