@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use bson::DateTime;
 use bus::{Delivery, Failure, Handled, Handler, Refused};
-use events::{Contact, ContactGroup, Group};
+use events::{Contact, ContactGroup, Group, contact_worker_consumer};
 use opentelemetry::Context;
 use service::propagation;
 
@@ -43,10 +43,12 @@ type Outcome = Result<Stored, Failure>;
 impl Handler for Contacts {
     type Event = ContactGroup;
 
-    /// Waits for the store. Meanwhile, contacts stay on the bus, so that none is delivered in vain.
+    /// Waits for the store, and for inserts that had no answer in time. Meanwhile, contacts stay on
+    /// the bus, so that none is delivered in vain.
     async fn ready(&self) {
         let mut pause = FIRST_PAUSE;
-        while self.store.check().await.is_err() {
+        let batches = contact_worker_consumer().batches_in_process;
+        while !self.store.has_room_for(batches) || self.store.check().await.is_err() {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

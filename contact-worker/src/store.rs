@@ -13,7 +13,11 @@ use mongodb::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use service::spans;
-use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    task::JoinHandle,
+    time::timeout,
+};
 use tracing::{Instrument, Span, field};
 
 use crate::{document::StoredContact, metrics::Inserted};
@@ -21,6 +25,15 @@ use crate::{document::StoredContact, metrics::Inserted};
 /// The longest time to wait for a write. The write continues by itself after that, and a second
 /// write with the same ids does no harm.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The time after which an insert that nobody waits for is dropped with its connection: the server
+/// is frozen, or a firewall forgot the connection.
+const DROP_AFTER: Duration = Duration::from_mins(1);
+
+/// The largest number of inserts, including those that nobody waits for any longer: the batches in
+/// process, twice. A server that slows down its writes may need longer for an insert than
+/// [`WRITE_TIMEOUT`], because [`MAJORITY_TIMEOUT`] begins after the write itself.
+const INSERTS: usize = 6;
 
 /// The longest time that the driver searches for a server.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,6 +57,8 @@ pub(crate) struct Store {
     /// The check that is running, if there is one, so that a frozen store does not get a second
     /// one.
     asking: Arc<Mutex<Option<Asking>>>,
+    /// A permit for each insert, until the insert itself ends.
+    inserts: Arc<Semaphore>,
 }
 
 type Asking = JoinHandle<Result<Document, Error>>;
@@ -90,7 +105,12 @@ impl Store {
         options.retry_writes = Some(true);
         let client = Client::with_options(options).map_err(|error| anyhow!(outline(&error)))?;
         let contacts = client.database(database).collection("contacts");
-        Ok(Self { client, contacts, asking: Arc::default() })
+        Ok(Self {
+            client,
+            contacts,
+            asking: Arc::default(),
+            inserts: Arc::new(Semaphore::new(INSERTS)),
+        })
     }
 
     /// Checks that the store answers and can acknowledge writes by a majority.
@@ -107,6 +127,11 @@ impl Store {
             return Ok(());
         }
         Err("the server is no member of a replica set, which contacts need".to_owned())
+    }
+
+    /// Returns whether so many inserts can start at once, beside those that nobody waits for.
+    pub(crate) fn has_room_for(&self, inserts: usize) -> bool {
+        self.inserts.available_permits() >= inserts
     }
 
     /// Asks the server for its role. If the last check got no answer in time, waits for that one.
@@ -174,9 +199,20 @@ impl Store {
         // The driver's futures must not be dropped half-way, so the time-out applies to the task's
         // handle.
         let (contacts, documents) = (self.contacts.clone(), documents.clone());
-        let insert = async move { contacts.insert_many(documents.iter()).ordered(false).await };
+        let permit = self.inserts.clone().acquire_owned();
+        let Ok(Ok(permit)) = timeout(WRITE_TIMEOUT, permit).await else {
+            return (
+                all_unavailable(count, "former inserts have no answer yet"),
+                Inserted::Timeout,
+            );
+        };
+        let insert = async move {
+            let _permit = permit;
+            let insert = contacts.insert_many(documents.iter()).ordered(false);
+            timeout(DROP_AFTER, insert.into_future()).await
+        };
         let insert = tokio::spawn(insert.in_current_span());
-        let Ok(Ok(result)) = timeout(WRITE_TIMEOUT, insert).await else {
+        let Ok(Ok(Ok(result))) = timeout(WRITE_TIMEOUT, insert).await else {
             let why = format!("no answer within {}", humantime::format_duration(WRITE_TIMEOUT));
             return (all_unavailable(count, &why), Inserted::Timeout);
         };

@@ -13,7 +13,10 @@ use async_nats::jetstream::{
     },
     stream::{self, ConsumerError, ConsumerErrorKind},
 };
-use events::{Callers, Consumer, FORMER_IDEMPOTENCY, IDEMPOTENCY_CALLERS, KeyHolder, Stream};
+use events::{
+    Callers, Consumer, FORMER_IDEMPOTENCY, IDEMPOTENCY_CALLERS, IDEMPOTENCY_VISITORS, KeyHolder,
+    Stream, Visitors,
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -58,7 +61,8 @@ pub enum StreamUnusable {
 
 impl Bus {
     /// Creates or updates streams, and reports the changes. A stream keeps its number of replicas
-    /// unless another one is given.
+    /// unless another one is given, and each setting that is not declared: an operator made it, or
+    /// a former version that still runs needs it.
     ///
     /// # Errors
     /// A change would lose messages, or the server refuses it.
@@ -85,18 +89,18 @@ impl Bus {
     ) -> anyhow::Result<String> {
         let name = stream.name;
         let former = self.former(stream).await?;
-        let config = |replicas: usize| {
-            let mut config = stream.to_json(replicas);
+        let config = |found: Value, replicas: usize| {
+            let mut config = declared_over(found, stream.to_json(replicas));
             config["sources"] = former.clone();
             serde_json::from_value::<stream::Config>(config)
         };
         let Some(info) = self.find_stream(name).await? else {
-            self.jetstream.create_stream(config(replicas.unwrap_or(1))?).await?;
+            self.jetstream.create_stream(config(json!({}), replicas.unwrap_or(1))?).await?;
             return Ok(format!("stream {name}: created"));
         };
         let replicas = replicas.unwrap_or(info.config.num_replicas);
-        let mut changes =
-            differences(&serde_json::to_value(&info.config)?, &stream.to_json(replicas));
+        let found = serde_json::to_value(&info.config)?;
+        let mut changes = differences(&found, &stream.to_json(replicas));
         let has_source = info.config.sources.as_ref().is_some_and(|sources| !sources.is_empty());
         if has_source == former.is_null() {
             changes.push(Difference::of("sources", former.clone()));
@@ -107,18 +111,24 @@ impl Bus {
         if let Some(reason) = loss(&changes, info.state.bytes) {
             bail!("refused, since it could lose messages: {reason}");
         }
-        self.jetstream.update_stream(config(replicas)?).await?;
+        self.jetstream.update_stream(config(found, replicas)?).await?;
         let changes: Vec<_> = changes.iter().map(ToString::to_string).collect();
         Ok(format!("stream {name}: updated, {}", changes.join(", ")))
     }
 
-    /// Returns the source of the callers' keys: their former stream, for as long as it exists. The
-    /// server copies its records, including those that an older version still writes.
+    /// Returns the source of a stream of keys: the former stream of all keys, for as long as it
+    /// exists. The server copies its records, including those that an older version still writes.
+    /// Each stream gets all of them, since a record does not name its holder.
     async fn former(&self, stream: &Stream) -> anyhow::Result<Value> {
-        if *stream != IDEMPOTENCY_CALLERS || self.find_stream(FORMER_IDEMPOTENCY).await?.is_none() {
+        let holder = match stream {
+            _ if *stream == IDEMPOTENCY_CALLERS => Callers::TOKEN,
+            _ if *stream == IDEMPOTENCY_VISITORS => Visitors::TOKEN,
+            _ => return Ok(Value::Null),
+        };
+        if self.find_stream(FORMER_IDEMPOTENCY).await?.is_none() {
             return Ok(Value::Null);
         }
-        let to = format!("idempotency.{}.$1", Callers::TOKEN);
+        let to = format!("idempotency.{holder}.$1");
         let transform = json!({"src": "idempotency.*", "dest": to});
         Ok(json!([{"name": FORMER_IDEMPOTENCY, "subject_transforms": [transform]}]))
     }
@@ -243,6 +253,14 @@ impl Bus {
     }
 }
 
+/// Returns the settings on the server with the declared ones in their place.
+fn declared_over(mut found: Value, declared: Value) -> Value {
+    if let (Some(found), Value::Object(declared)) = (found.as_object_mut(), declared) {
+        found.extend(declared);
+    }
+    found
+}
+
 /// Retries work a few times while the servers are not ready for it. The work must be safe to
 /// repeat.
 async fn patiently<T>(mut work: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
@@ -296,6 +314,14 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn settings_that_are_not_declared_stay() {
+        let found = json!({"name": "CONTACTS", "max_age": 9, "allow_atomic": true});
+        let declared = json!({"name": "CONTACTS", "max_age": 0});
+        let expected = json!({"name": "CONTACTS", "max_age": 0, "allow_atomic": true});
+        assert_eq!(declared_over(found, declared), expected);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_may_pass_is_tried_a_few_times_and_nothing_else_is() {

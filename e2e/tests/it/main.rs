@@ -17,6 +17,7 @@ mod reference;
 mod relay;
 mod rollout_faults;
 mod shutdown;
+mod stalls;
 mod store;
 mod visitors;
 mod world;

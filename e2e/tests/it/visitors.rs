@@ -40,9 +40,19 @@ impl Contacts {
         Self::on(scratch, nats).await
     }
 
+    /// With a store of its own, which is in the folder.
+    pub(crate) async fn start_with(scratch: Scratch, mongo: Mongo) -> Self {
+        let nats = Nats::start(&scratch.folder("nats").unwrap()).await.unwrap();
+        Self::on_both(scratch, vec![nats], mongo).await
+    }
+
     async fn on(scratch: Scratch, nats: Vec<Nats>) -> Self {
-        let (urls, replicas) = (Nats::urls(&nats), nats.len().to_string());
         let mongo = Mongo::start(&scratch.folder("mongo").unwrap()).await.unwrap();
+        Self::on_both(scratch, nats, mongo).await
+    }
+
+    async fn on_both(scratch: Scratch, nats: Vec<Nats>, mongo: Mongo) -> Self {
+        let (urls, replicas) = (Nats::urls(&nats), nats.len().to_string());
         let spec = Gateway::spec(&scratch.folder("gateway").unwrap(), &urls)
             .unwrap()
             .env("STREAM_REPLICAS", &replicas);

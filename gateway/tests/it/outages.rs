@@ -282,6 +282,7 @@ async fn the_keys_of_callers_outlast_the_upgrade_from_the_stream_that_all_keys_s
     "upgrade".clone_into(&mut spec.name);
     let said = Service::run(&spec, "provision").await.unwrap();
     assert!(said.contains("stream IDEMPOTENCY_CALLERS: created"), "{said}");
+    assert!(said.contains("stream IDEMPOTENCY_VISITORS: updated, sources"), "{said}");
     eventually("the record to be copied", || async {
         (world.messages("IDEMPOTENCY_CALLERS").await > 0).then_some(())
     })

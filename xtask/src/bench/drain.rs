@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::ensure;
-use testbed::{Mongo, Service, within};
+use testbed::{FORMER, Mongo, Service, within};
 
 use super::{
-    build::{BEFORE, Build},
+    build::Build,
     cpu::{Meter, Used},
     direct::{self, BATCH, Waiting},
     report::Report,
@@ -114,7 +114,7 @@ impl fmt::Display for Contender {
             Self::Driver { .. } => return f.write_str("driver alone"),
             Self::Worker { build, waiting } => (*build, *waiting),
         };
-        let who = if build == Build::This { "worker" } else { BEFORE };
+        let who = if build == Build::This { "worker" } else { FORMER };
         let which = if waiting.largest { ", the largest" } else { "" };
         match (build, waiting.group) {
             (Build::Before, _) => write!(f, "{who}, single messages{which}"),
@@ -180,7 +180,7 @@ fn report(args: &Args, rounds: usize, all: &[(Contender, Figures)]) -> Report {
     report.say(&format!(
         "`cargo xtask bench drain`: {rounds} rounds in turns with {} contacts each, and {} of the largest (21 KB each); median \
          (smallest–largest).\nA worker's time runs from its start. The driver alone calls `insert_many` with {BATCH} documents, one after \
-         the other. All are unordered, wait for a\nmajority and the journal, and fill a collection with the same indexes. {BEFORE} reads \
+         the other. All are unordered, wait for a\nmajority and the journal, and fill a collection with the same indexes. {FORMER} reads \
          messages of one contact each. A group is one message.",
         args.contacts, args.largest
     ));

@@ -4,11 +4,11 @@ use std::{fmt, time::Duration};
 
 use anyhow::ensure;
 use serde_json::json;
-use testbed::{Gateway, Mongo, Scratch};
+use testbed::{FORMER, Gateway, Mongo, Scratch};
 
 use super::figures::Outcome;
 use crate::bench::{
-    build::{BEFORE, Build},
+    build::Build,
     cpu::Meter,
     direct,
     flask::{self, Flask},
@@ -98,7 +98,7 @@ impl fmt::Display for Contender {
             Self::Flask => return f.write_str("Flask, insert_one"),
             Self::Bus => return f.write_str("bus alone, one message a group"),
             Refusing => return f.write_str("422 of the gateway"),
-            _ if self.is_before() => BEFORE,
+            _ if self.is_before() => FORMER,
             _ => "gateway",
         };
         f.write_str(what)?;

@@ -1,10 +1,12 @@
 //! The report of the intake. Pure.
 
+use testbed::FORMER;
+
 use super::{
     contender::Contender,
     figures::{Column, Figures},
 };
-use crate::bench::{build::BEFORE, report::Report, stats::Series};
+use crate::bench::{report::Report, stats::Series};
 
 /// A figure, and how it is called.
 type Metric = (&'static str, fn(&Column) -> &Series);
@@ -68,7 +70,7 @@ fn introduce(report: &mut Report, seconds: u64, rounds: usize) {
     report.say(&format!(
         "`cargo xtask bench intake`: {rounds} rounds in turns, {seconds} s each; median (smallest–largest). Every 202 of a gateway is on \
          disk (`sync_interval: always`),\nand so is every insert of Flask (a replica set waits for its journal by default). wrk posts 200 \
-         bytes a contact, each another. {BEFORE} is the last commit that\npublished each contact as a message of its own, in atomic \
+         bytes a contact, each another. {FORMER} is the last commit that\npublished each contact as a message of its own, in atomic \
          batches; it is told to have room (`MAX_CONTACTS_IN_PROGRESS=2000`), while the gateway of this tree has no\nsettings. The bus \
          alone takes groups of as many contacts as there are connections in that column, each a message, and each once the one before \
          is\nacknowledged. Of three servers, each has each message, and all of them share the machine. CPU time is user and system time \
