@@ -1,4 +1,5 @@
-//! The programs that are measured: those of this tree, and those of the commit that they are compared with.
+//! The programs that are measured: those of this tree, and those of the commit that they are
+//! compared with.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,10 +14,10 @@ use crate::run::{command, output, say, show};
 /// The last commit that published each contact as a message of its own, in atomic batches.
 pub(crate) const BEFORE: &str = "e1b2239";
 
-/// The programs of it that are compared.
+/// The programs of that commit that are compared.
 const PROGRAMS: [&str; 2] = ["gateway", "contact-worker"];
 
-/// The sources that programs are of, all with all optimizations.
+/// The sources of the programs, which are built with all optimizations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
     /// This tree.
@@ -26,7 +27,7 @@ pub(crate) enum Build {
 }
 
 impl Build {
-    /// The path of a program.
+    /// Returns the path of a program.
     pub(crate) fn program(self, name: &str) -> anyhow::Result<PathBuf> {
         let target = match self {
             Self::This => {
@@ -39,20 +40,21 @@ impl Build {
         Ok(target.join("release").join(name))
     }
 
-    /// The same service, of this build.
+    /// Returns the same service with the program of this build.
     pub(crate) fn of(self, mut spec: Spec) -> anyhow::Result<Spec> {
         spec.program = self.program(&spec.name)?;
         Ok(spec)
     }
 }
 
-/// Builds what is measured of this tree.
+/// Builds the programs of this tree that are measured.
 pub(crate) fn this() -> anyhow::Result<()> {
     say("building with all optimizations; the first time takes some minutes …");
     build(workspace_folder(), &["gateway", "contact-worker", "deployer", "direct"], &[])
 }
 
-/// Builds what is compared with, unless it is there: in a work tree, with a target folder of its own.
+/// Builds the programs of [`BEFORE`], unless they are there: in a worktree with a target folder of
+/// its own.
 pub(crate) fn before() -> anyhow::Result<()> {
     let built = |name: &str| Build::Before.program(name).is_ok_and(|path| path.is_file());
     if PROGRAMS.into_iter().all(built) {
@@ -61,7 +63,8 @@ pub(crate) fn before() -> anyhow::Result<()> {
     let folder = folder();
     if !folder.join("Cargo.toml").is_file() {
         say(&format!("checking out {BEFORE} into {} …", folder.display()));
-        // One that was removed with the target folder is still known to git. It fails if there is none.
+        // Git still knows a worktree that was removed with the target folder. This fails if there
+        // is none.
         let _ = output(worktree(&["remove", "--force"], &folder));
         let mut add = worktree(&["add", "--detach"], &folder);
         add.arg(BEFORE);
