@@ -7,7 +7,7 @@ use mongodb::{Client, Collection, Database, options::ClientOptions};
 
 use crate::{Server, Spec, find_tool, free_port, process::START};
 
-/// A mongod. It keeps its port and its data when it is started again.
+/// A mongod that keeps its port and its data when it is started again.
 #[derive(Debug)]
 pub struct Mongo {
     /// The process.
@@ -16,10 +16,10 @@ pub struct Mongo {
 }
 
 impl Mongo {
-    /// Starts one that keeps its data in the folder.
+    /// Starts a server that keeps its data in the folder.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let port = free_port();
         let data = folder.join("data");
@@ -46,15 +46,16 @@ impl Mongo {
         Ok(mongo)
     }
 
-    /// The connection string for clients.
+    /// Returns the connection string for clients.
     pub fn uri(&self) -> String {
         format!("mongodb://127.0.0.1:{}/?replicaSet=rs0", self.port)
     }
 
-    /// A collection, for a test to look into. Its client belongs to the caller's tokio runtime.
+    /// Returns a collection for a test to look into. Its client belongs to the caller's tokio
+    /// runtime.
     ///
     /// # Errors
-    /// The client cannot be made.
+    /// Fails if the client cannot be made.
     pub async fn collection(
         &self,
         database: &str,
@@ -63,10 +64,10 @@ impl Mongo {
         Ok(self.client().await?.database(database).collection(name))
     }
 
-    /// A document by its UUID, as text; none if it is not there.
+    /// Returns a document by its UUID, as text, or none if the document is missing.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// Fails if the server does not answer.
     pub async fn find_by_id(
         &self,
         database: &str,
@@ -78,10 +79,10 @@ impl Mongo {
         Ok(found.map(|document| document.to_string()))
     }
 
-    /// How many documents a collection holds, counted one by one.
+    /// Counts the documents of a collection one by one.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// Fails if the server does not answer.
     pub async fn count(&self, database: &str, name: &str) -> anyhow::Result<u64> {
         Ok(self.collection(database, name).await?.count_documents(doc! {}).await?)
     }
@@ -94,16 +95,16 @@ impl Mongo {
         Ok(Client::with_options(options)?)
     }
 
-    /// Starts it again after it was stopped or killed.
+    /// Starts the server again after it was stopped or killed.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.server.start_again()?;
         self.ready().await
     }
 
-    /// Ready: it is ours by its process id, and takes writes.
+    /// Waits until the server is ours by its process id, and takes writes.
     async fn ready(&mut self) -> anyhow::Result<()> {
         let admin = self.client().await?.database("admin");
         let (pid, port) = (self.server.pid(), self.port);
@@ -125,8 +126,8 @@ impl Mongo {
     }
 }
 
-/// Makes a replica set of this one server, or moves one to its new port. Refused while that is under way already, which the
-/// next question tells.
+/// Makes a replica set of this one server, or moves the replica set to the server's new port. The
+/// server refuses that while it is in progress, which the next check of `ready` shows.
 async fn configure(admin: &Database, host: &str) {
     let member = doc! {"_id": 0, "host": host};
     let found = admin.run_command(doc! {"replSetGetConfig": 1}).await;
