@@ -1,4 +1,4 @@
-//! What the handlers share, and the order in which everything starts and ends.
+//! The state that the handlers share, and the order in which the gateway starts and ends.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::{
     routes, serve,
 };
 
-/// What the handlers share. It is cloned several times a request, so behind one pointer.
+/// The state that the handlers share: one pointer, since each request clones it several times.
 pub(crate) type Shared = Arc<App>;
 
 /// The parts of the gateway.
@@ -33,7 +33,7 @@ pub(crate) struct App {
     pub(crate) auth: Auth,
     pub(crate) jobs: Jobs,
     pub(crate) live: Live,
-    /// Where traces are shown, with `{trace_id}`.
+    /// The URL at which a trace is shown, with `{trace_id}` in place of its id.
     pub(crate) trace_url: Option<Arc<str>>,
     pub(crate) publisher: Publisher,
     pub(crate) rollouts: Rollouts,
@@ -41,7 +41,7 @@ pub(crate) struct App {
     pub(crate) shutdown: Shutdown,
 }
 
-/// Serves until the shutdown has begun and every request that was begun is answered.
+/// Serves until the shutdown has begun and every request in progress is answered.
 pub(crate) async fn run(settings: Settings, nats: Nats, process: Process) -> anyhow::Result<()> {
     let bus = Bus::of_process(&process, &nats).await?;
     let Process { readiness, registry, shutdown, .. } = process;

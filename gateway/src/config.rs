@@ -1,4 +1,4 @@
-//! What the gateway is told.
+//! The configuration of the gateway.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -11,7 +11,8 @@ use crate::{auth::Tokens, formats::Jobs};
 
 const LIMITS: Limits = GroupPublisher::<ContactGroup>::limits();
 
-/// Takes contacts and builds over HTTP and publishes them to NATS; serves pages and the state of builds.
+/// Takes contacts and builds over HTTP, publishes them to NATS, and serves pages and the state of
+/// builds.
 #[derive(Debug, clap::Parser)]
 #[command(name = "gateway", version = service::VERSION, subcommand_negates_reqs = true)]
 pub(crate) struct Cli {
@@ -33,19 +34,20 @@ pub(crate) struct Cli {
     #[arg(long, env, value_name = "FILE")]
     jobs_file: Option<PathBuf>,
 
-    /// Where a trace is shown, for links on the board: a URL with `{trace_id}` in it
+    /// URL of a trace, for links on the board, with `{trace_id}` in place of its id
     #[arg(long, env, value_parser = trace_url, value_name = "URL")]
     trace_url: Option<String>,
 
-    /// How many contacts share one durable write at most; 1 writes each alone
+    /// Largest number of contacts that share one durable write; 1 writes each alone
     #[arg(long, env, default_value_t = LIMITS.group_messages, value_parser = group, value_name = "NUMBER")]
     commit_max_contacts: usize,
 
-    /// How many durable writes of contacts are on their way at once
+    /// Largest number of durable writes of contacts at once
     #[arg(long, env, default_value_t = LIMITS.commits_in_flight, value_parser = in_flight, value_name = "NUMBER")]
     commits_in_flight: usize,
 
-    /// How many contacts wait for the bus at most; more are refused with 503, so that none waits long
+    /// Largest number of contacts that wait for the bus; more are refused with 503, so that none
+    /// waits long
     #[arg(long, env, default_value_t = 2_000, value_parser = in_progress, value_name = "NUMBER")]
     max_contacts_in_progress: usize,
 
@@ -53,14 +55,15 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
-/// What it does in place of serving.
+/// A command that the gateway carries out in place of serving.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Create or update the streams that the gateway needs, as a privileged NATS user; never deletes data
+    /// Create or update the streams that the gateway needs, as a privileged NATS user; never
+    /// deletes data
     Provision(ProvisionArgs),
 }
 
-/// What serving needs, checked.
+/// The settings for serving, checked.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) listen_addr: SocketAddr,
@@ -99,7 +102,7 @@ fn number(text: &str, max: usize) -> Result<usize, String> {
 }
 
 impl Cli {
-    /// Reads what the configuration names.
+    /// Reads the files that the configuration names, and returns the settings.
     pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
         let file = self
             .tokens_file

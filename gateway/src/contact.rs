@@ -1,4 +1,5 @@
-//! `POST /api/contact`: a visitor's contact, checked, on disk in the bus, and then acknowledged.
+//! `POST /api/contact`: checks a visitor's contact, and acknowledges it once it is on disk on the
+//! bus.
 
 use axum::{
     Json,
@@ -26,7 +27,7 @@ pub(crate) const MAX_EMAIL: usize = 254;
 pub(crate) const MAX_SUBJECT: usize = 200;
 pub(crate) const MAX_MESSAGE: usize = 5_000;
 
-/// The answer: the contact is on disk, under this id.
+/// The receipt of a contact that is on disk under this id.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[schema(as = ContactReceipt)]
 pub(crate) struct Receipt {
@@ -34,7 +35,7 @@ pub(crate) struct Receipt {
     received_at: String,
 }
 
-/// Takes a contact as JSON or as a form. A browser that sent a form gets a page, everybody else JSON.
+/// Takes a contact as JSON or as a form. A browser that sent a form gets a page, all others JSON.
 #[utoipa::path(
     post,
     path = "/api/contact",
@@ -87,7 +88,7 @@ async fn accept(app: &App, headers: &HeaderMap, body: Value) -> Result<Receipt, 
     })
 }
 
-/// A browser's form, by what it sends and what it takes.
+/// Returns whether the request is a browser's form: one that sends a form and accepts HTML.
 fn wants_page(headers: &HeaderMap) -> bool {
     let accept =
         headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -108,7 +109,7 @@ fn parse(body: Value, id: ContactId, received_at: DateTime<Utc>) -> Result<Conta
         fields.reject("message", "has control characters; line breaks and tabs are allowed");
     }
     fields.finish()?;
-    // The store keeps milliseconds: what is answered is what is found there.
+    // Cuts the time to milliseconds, as MongoDB does, so that the receipt and the document agree.
     let received_at =
         DateTime::from_timestamp_millis(received_at.timestamp_millis()).unwrap_or(received_at);
     Ok(Contact { id, name, email, subject, message, received_at, traceparent: None })
@@ -128,7 +129,7 @@ fn check_email(fields: &mut Fields, email: &str) {
     }
 }
 
-/// Whether a body would be taken.
+/// Fails if a contact with this body would be refused.
 #[cfg(test)]
 pub(crate) fn check(body: Value) -> Result<(), Problem> {
     parse(body, ContactId::new(), Utc::now()).map(drop)

@@ -1,8 +1,9 @@
-//! `Idempotency-Key` (IETF draft-ietf-httpapi-idempotency-key-header): the same request again gets the same answer, for a day,
-//! from every replica.
+//! `Idempotency-Key` (IETF draft-ietf-httpapi-idempotency-key-header): for a day, a repeated
+//! request gets the same answer, from every replica.
 //!
-//! A key is claimed in the bus before its request is carried out, together with the id that the request's event will have.
-//! Whoever takes over a claim whose owner is gone publishes the same event under the same id, and gives the same receipt.
+//! A key is claimed on the bus before its request is carried out, together with the id that the
+//! request's event will have. A repeated request that takes over a claim whose owner is gone
+//! publishes the same event under the same id, and returns the same receipt.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -22,24 +23,24 @@ use crate::{
 
 const HEADER: &str = "idempotency-key";
 
-/// How long a claim holds without a word from its owner: longer than the claim and the request
-/// itself may take, each of which waits for the bus with [`PATIENCE`].
+/// The time after which a claim expires if its owner does not settle it: longer than the claim and
+/// the request itself may take, each of which waits for the bus with [`PATIENCE`].
 const CLAIM: TimeDelta = TimeDelta::seconds(25);
 
-/// How long the end of a request may take to be recorded; if that fails, the claim expires.
+/// The patience for recording the end of a request. If that fails, the claim expires.
 const RECORD_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the reference tells of the header.
+/// The description of the header in the API reference.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it is read by name; this describes it")]
 pub(crate) struct IdempotencyKey {
-    /// Names this request: the same again gets the same answer, another one 422.
+    /// Names this request: the same request gets the same answer again, another request gets 422.
     #[param(rename = "Idempotency-Key", value_type = String, required = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     key: String,
 }
 
-/// The holder of a key: others may use the same one.
+/// The holder of a key. Others may use the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// A visitor, who has no token.
@@ -66,9 +67,10 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// The key of a request, if it has one, or else `other`. A key belongs to a route and a caller: others may have the same.
+    /// Returns the key of a request: that of its header, or else one made of `other`; none without
+    /// both. A key belongs to a route and a caller: others may use the same key.
     ///
-    /// The same body may be written in another way; what counts is what it says.
+    /// The content of the body counts, not the way in which it is written.
     pub(crate) fn of(
         headers: &HeaderMap,
         other: Option<&str>,
@@ -90,7 +92,7 @@ impl Key {
         Ok(Some(Self::new(scope, text, &body())))
     }
 
-    /// A key that is not from the header.
+    /// Makes a key of a text, which may come from elsewhere than the header.
     pub(crate) fn new(scope: &Scope, text: &[u8], body: &[u8]) -> Self {
         let said =
             serde_json::from_slice::<Value>(body).map(|value| value.to_string().into_bytes());
@@ -112,9 +114,10 @@ fn hash(parts: &[&[u8]]) -> String {
     hex::encode(digest.finalize())
 }
 
-/// Carries a request out, once for all who send the same key. Gives the id and the time for its receipt.
+/// Carries out a request once, however often it is sent with the same key. Returns the id and the
+/// time for its receipt.
 ///
-/// Without a key, this is just `publish`.
+/// Without a key, only calls `publish`.
 pub(crate) async fn once<P>(
     bus: &Bus,
     key: Option<Key>,
@@ -126,7 +129,7 @@ where
     P: Future<Output = Result<(), Problem>>,
 {
     let Some(key) = key else { return publish(id, now).await.map(|()| (id, now)) };
-    // In boxes, since requests without a key would carry the size of these steps around.
+    // Boxed, so that the future of a request without a key does not have the size of these steps.
     if key.is_visitor {
         Box::pin(claim::<Visitors>(bus, key, id, now)).await?.carry_out(publish).await
     } else {
@@ -134,8 +137,9 @@ where
     }
 }
 
-/// Carries many out, in their order: none before all keys are claimed, so that one that stands for another request stops all.
-/// Gives their ids, or which one failed and why.
+/// Carries out several requests in their order. All keys are claimed first, so that a key that
+/// stands for another request stops all of them. Returns the ids, or the index of the request that
+/// failed and its problem.
 pub(crate) async fn all<T, P>(
     bus: &Bus,
     requests: impl IntoIterator<Item = (Key, T)>,
@@ -169,7 +173,7 @@ where
     Ok(ids)
 }
 
-/// Lets whoever comes next carry them out.
+/// Gives up claims, so that a later request can take them over.
 async fn give_up<T>(claims: impl IntoIterator<Item = (Claim<Callers>, T)>) {
     for (claim, _) in claims {
         if let Claim::Ours(owned) = claim {
@@ -178,17 +182,17 @@ async fn give_up<T>(claims: impl IntoIterator<Item = (Claim<Callers>, T)>) {
     }
 }
 
-/// What a request with a key has to do.
+/// The outcome of claiming a key.
 #[derive(Debug)]
 enum Claim<H> {
-    /// Nothing: it was done before, under this id and at this time.
+    /// The request was carried out before, under this id and at this time.
     Done { id: Uuid, received_at: DateTime<Utc> },
-    /// To carry it out, under this id and as of this time.
+    /// The request has to be carried out, under the id and with the time of this claim.
     Ours(Box<Owned<H>>),
 }
 
 impl<H: KeyHolder> Claim<H> {
-    /// Does what is to be done, and gives the id and the time for its receipt.
+    /// Carries out the request unless that is done. Returns the id and the time for its receipt.
     async fn carry_out<P>(
         self,
         publish: impl FnOnce(Uuid, DateTime<Utc>) -> P,
@@ -208,7 +212,7 @@ impl<H: KeyHolder> Claim<H> {
     }
 }
 
-/// A claim that is ours until it is settled, or until we are silent for too long.
+/// A claim that is ours until it is settled or expires.
 #[derive(Debug)]
 struct Owned<H> {
     bus: Bus,
@@ -216,27 +220,28 @@ struct Owned<H> {
     sequence: u64,
 }
 
-/// What the record of a key means for a request. Pure.
+/// The meaning of a key's record for a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Finding {
     Done,
     InProgress,
     OtherRequest,
-    /// Its owner is gone or has given it up.
+    /// The owner of the claim is gone or has given it up.
     TakeOver,
 }
 
+/// Compares the record of a key with a request. Pure.
 fn judge<H>(used: &KeyUsed<H>, fingerprint: &str, now: DateTime<Utc>) -> Finding {
     match used.state {
         _ if used.fingerprint != fingerprint => Finding::OtherRequest,
         KeyState::Done => Finding::Done,
-        // A clock that jumped makes a claim end early or late, and nothing else.
+        // A clock that jumped only makes a claim expire early or late.
         KeyState::InProgress if (now - used.at).abs() < CLAIM => Finding::InProgress,
         KeyState::InProgress | KeyState::Open => Finding::TakeOver,
     }
 }
 
-/// Claims a key for a request, or finds what became of it.
+/// Claims a key for a request, or returns the outcome of an earlier request with this key.
 async fn claim<H: KeyHolder>(
     bus: &Bus,
     key: Key,
@@ -264,7 +269,7 @@ async fn claim<H: KeyHolder>(
             Problem::unavailable("the key cannot be looked up now, try again", 2)
         },
     )?;
-    // Its day ended this very moment.
+    // The record expired at this very moment.
     let Some((sequence, known)) = last else { return Err(in_progress()) };
     match judge(&known, &fresh.fingerprint, now) {
         Finding::Done => Ok(Claim::Done { id: known.id, received_at: known.received_at }),
@@ -297,8 +302,8 @@ fn in_progress() -> Problem {
 }
 
 impl<H: KeyHolder> Owned<H> {
-    /// Notes how the request ended. If that fails, the claim runs out, and the next one repeats what was done, which
-    /// changes nothing.
+    /// Records how the request ended. If that fails, the claim expires, and the next request
+    /// publishes the same event again, which changes nothing.
     async fn settle(self, done: bool) {
         let state = if done { KeyState::Done } else { KeyState::Open };
         let used = KeyUsed { state, at: Utc::now(), ..self.used };

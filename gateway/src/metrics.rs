@@ -3,7 +3,7 @@
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use service::metrics::register;
 
-/// What the gateway counts and times.
+/// The counters, gauges and histograms of the gateway.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     /// Time to answer, by method, route and status.
@@ -18,7 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) builds_accepted: IntCounter,
 }
 
-/// From a cached page to a long wait, in seconds.
+/// The bounds of the buckets, in seconds: from a cached page to a long wait.
 const BUCKETS: [f64; 13] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 60.0];
 

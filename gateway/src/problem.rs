@@ -1,4 +1,4 @@
-//! Errors as clients see them: RFC 9457, `application/problem+json`. Nothing of the inside shows.
+//! Errors as clients see them: `application/problem+json` (RFC 9457), without internals.
 
 use std::borrow::Cow;
 
@@ -13,13 +13,13 @@ use tracing::Span;
 /// One field of the input that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct FieldError {
-    /// Where, as a JSON Pointer (RFC 6901).
+    /// The field, as a JSON Pointer (RFC 6901).
     pub(crate) pointer: String,
-    /// What is wrong, and what is allowed.
+    /// The reason: what is wrong, and what is allowed.
     pub(crate) detail: Cow<'static, str>,
 }
 
-/// An error, on its way to the client.
+/// An error as the answer to a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -28,7 +28,7 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// RFC 9457.
+/// A problem document (RFC 9457).
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Document<'a> {
@@ -38,18 +38,18 @@ pub(crate) struct Document<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
-    /// The trace of the request.
+    /// The id of the request's trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
 }
 
 impl Problem {
-    /// A problem of some status, with a sentence for whoever reads it.
+    /// Returns a problem with a status and a sentence for the reader.
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), errors: Vec::new(), headers: Vec::new() }
     }
 
-    /// The input can be parsed, but fields are wrong.
+    /// Returns the answer to input that can be parsed, but has fields that are wrong.
     pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
         Self {
             errors,
@@ -60,7 +60,7 @@ impl Problem {
         }
     }
 
-    /// Not now, but after some seconds.
+    /// Returns the answer to a request that may succeed after some seconds.
     pub(crate) fn unavailable(
         detail: impl Into<Cow<'static, str>>,
         retry_after_seconds: u32,
@@ -69,7 +69,8 @@ impl Problem {
             .with_header(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds))
     }
 
-    /// There is no room for it. Whoever comes back in a second needs no connection, and its memory, until then.
+    /// Returns the answer to a request for which there is no room. The connection is closed: a
+    /// client that comes back in a second needs neither the connection nor its memory until then.
     pub(crate) fn overloaded(detail: &'static str) -> Self {
         Self::unavailable(detail, 1).with_header(header::CONNECTION, "close")
     }
@@ -86,7 +87,7 @@ impl Problem {
         self
     }
 
-    /// The same, about a part of the body: pointers to fields of the part become pointers to fields of the whole.
+    /// Turns pointers to fields of a part of the body into pointers to fields of the whole body.
     pub(crate) fn at(mut self, part: &str) -> Self {
         for error in &mut self.errors {
             error.pointer.insert_str(0, part);
@@ -94,7 +95,7 @@ impl Problem {
         self
     }
 
-    /// The same, about a part of the body as a whole.
+    /// Names the part of the body that a 422 is about, if the problem names no field yet.
     pub(crate) fn of_part(mut self, part: &str) -> Self {
         if self.status == StatusCode::UNPROCESSABLE_ENTITY && self.errors.is_empty() {
             self.errors.push(FieldError { pointer: part.to_owned(), detail: self.detail.clone() });
@@ -102,7 +103,8 @@ impl Problem {
         self
     }
 
-    /// The same, where the body has other fields than those that were checked: they are named in words.
+    /// Points all errors at one field, and names the fields that were checked in words: the body
+    /// has other fields than those.
     pub(crate) fn within(mut self, pointer: &str) -> Self {
         for error in &mut self.errors {
             let field = std::mem::replace(&mut error.pointer, pointer.to_owned());
@@ -111,28 +113,27 @@ impl Problem {
         self
     }
 
-    /// The answer's status.
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The sentence.
+    /// Returns the sentence for the reader.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The fields that are wrong.
+    /// Returns the fields that are wrong.
     pub(crate) fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 }
 
-/// There is no such path.
+/// Returns the answer to a request for a path that does not exist.
 pub(crate) fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
-/// The path takes other methods.
+/// Returns the answer to a request with a method that the path does not take.
 pub(crate) fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
@@ -150,7 +151,7 @@ impl IntoResponse for Problem {
             errors: &self.errors,
             trace_id: propagation::trace_name(&Span::current()),
         };
-        // Strings and numbers: this cannot fail.
+        // Strings and numbers can always be serialized.
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body)

@@ -1,5 +1,5 @@
-//! From a request to the bus: an event that is published here has been acknowledged, or the client
-//! learns that it was not, or that this is unknown.
+//! Publishes the events of requests to the bus. Once a call returns, the event has been
+//! acknowledged, or the client learns that it was not, or that this is unknown.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use events::{BuildFinished, Contact, ContactGroup, TargetChanged};
 
 use crate::problem::Problem;
 
-/// How long a request waits for the bus: longer than a cluster takes to elect a leader, 4 to 9 s.
+/// The patience of a request with the bus: longer than a cluster takes to elect a leader, 4 to 9 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Publishes the events of requests. Contacts share the durable steps of the bus; builds are few.
+/// Publishes the events of requests. Contacts share the durable writes of the bus; builds are few.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     bus: Bus,
@@ -30,17 +30,17 @@ impl Publisher {
         &self.bus
     }
 
-    /// Publishes a contact. Done means: on disk on the bus.
+    /// Publishes a contact. Returns once the contact is on disk on the bus.
     pub(crate) async fn contact(&self, contact: Contact) -> Result<(), Problem> {
         accepted(self.contacts.publish(contact).await)
     }
 
-    /// Publishes a decision about a target. Done means: on disk on the bus.
+    /// Publishes a decision about a target. Returns once the decision is on disk on the bus.
     pub(crate) async fn target(&self, changed: &TargetChanged) -> Result<(), Problem> {
         accepted(self.bus.publish(changed, PATIENCE).await)
     }
 
-    /// Publishes a build. Done means: on disk on the bus.
+    /// Publishes a build. Returns once the build is on disk on the bus.
     pub(crate) async fn build(&self, build: &BuildFinished) -> Result<(), Problem> {
         accepted(self.bus.publish(build, PATIENCE).await)
     }
@@ -53,8 +53,8 @@ fn accepted(result: Result<Published, PublishError>) -> Result<(), Problem> {
     })
 }
 
-/// Returns the answer to a request whose event was not acknowledged. "Nothing was accepted" is said
-/// only if that is known.
+/// Returns the answer to a request whose event was not acknowledged. The answer says that nothing
+/// was accepted only if that is known.
 pub(crate) fn problem(error: &PublishError) -> Problem {
     match error {
         PublishError::Busy => Problem::overloaded(

@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: how fast, and how large, side by side with baselines in the same run.
+//! `cargo xtask bench`: speed and size, side by side with baselines in the same run.
 //!
-//! Everybody is measured in every round, one after the other, so that a machine that gets slower meanwhile is the same for all.
-//! The ratios count. Results are kept in `bench/results`, with the machine that they come from.
+//! Every contender is measured in each round, one after the other, so that a machine that slows
+//! down meanwhile does so for all of them. The ratios count. Results are kept in `bench/results`,
+//! with the machine that they come from.
 
 mod build;
 mod clients;
@@ -34,7 +35,7 @@ use report::Report;
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
-    /// Times that each is measured; the rounds take turns
+    /// Number of rounds; each measures all in turn
     #[arg(long, global = true, default_value_t = 5)]
     rounds: usize,
 }
@@ -44,7 +45,8 @@ enum What {
     /// Contacts a second, their latency and their CPU time, beside the app that is replaced, an
     /// earlier commit, and the bus alone; also with TLS and accounts, and with three servers
     Intake(intake::Args),
-    /// Speed at which waiting contacts are stored, beside the MongoDB driver alone and an earlier commit
+    /// Speed at which waiting contacts are stored, beside the MongoDB driver alone and an earlier
+    /// commit
     Drain(drain::Args),
     /// Answers and latency when more comes than there is room for
     Overload(overload::Args),
@@ -52,7 +54,7 @@ enum What {
     Rollout(rollout::Args),
     /// Contacts a second with several gateways, workers and servers of the bus
     Scaling(scaling::Args),
-    /// Time until thousands who wait or listen hear a verdict
+    /// Time until thousands of clients that wait or listen receive a verdict
     Waiting(waiting::Args),
     /// Cost of traces, also when their collector is away
     Telemetry(telemetry::Args),
@@ -61,7 +63,7 @@ enum What {
 }
 
 impl What {
-    /// The name of its results.
+    /// Returns the name of the results.
     fn name(&self) -> &'static str {
         match self {
             Self::Intake(_) => "intake",
@@ -75,7 +77,7 @@ impl What {
         }
     }
 
-    /// All that the results tell of is measured.
+    /// Returns whether everything is measured that the results describe.
     fn whole(&self) -> bool {
         match self {
             Self::Intake(intake) => intake.whole(),
@@ -99,7 +101,7 @@ impl What {
     }
 }
 
-/// Builds what is measured, measures it, shows the result and keeps it.
+/// Builds the programs, measures them, and shows and keeps the result.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.rounds > 0, "--rounds has to be at least 1");
     tools::servers()?;

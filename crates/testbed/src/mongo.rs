@@ -11,7 +11,7 @@ use crate::{Server, Spec, find_tool, free_port, process::START};
 /// reaches no majority goes on as primary for as long.
 const ELECTION_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// A mongod. It keeps its port and its data when it is started again.
+/// A mongod that keeps its port and its data when it is started again.
 #[derive(Debug)]
 pub struct Mongo {
     /// The process.
@@ -22,10 +22,10 @@ pub struct Mongo {
 }
 
 impl Mongo {
-    /// Starts one that keeps its data in the folder.
+    /// Starts a server that keeps its data in the folder.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         Self::start_adapted(folder, |spec| spec).await
     }
@@ -103,16 +103,17 @@ impl Mongo {
         Ok(Self { server: Server::start(change(spec))?, port, members })
     }
 
-    /// The connection string for clients.
+    /// Returns the connection string for clients.
     pub fn uri(&self) -> String {
         let hosts: Vec<_> = self.members.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         format!("mongodb://{}/?replicaSet=rs0", hosts.join(","))
     }
 
-    /// A collection, for a test to look into. Its client belongs to the caller's tokio runtime.
+    /// Returns a collection for a test to look into. Its client belongs to the caller's tokio
+    /// runtime.
     ///
     /// # Errors
-    /// The client cannot be made.
+    /// Fails if the client cannot be made.
     pub async fn collection(
         &self,
         database: &str,
@@ -121,10 +122,10 @@ impl Mongo {
         Ok(self.client().await?.database(database).collection(name))
     }
 
-    /// A document by its UUID, as text; none if it is not there.
+    /// Returns a document by its UUID, as text, or none if the document is missing.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// Fails if the server does not answer.
     pub async fn find_by_id(
         &self,
         database: &str,
@@ -136,10 +137,10 @@ impl Mongo {
         Ok(found.map(|document| document.to_string()))
     }
 
-    /// How many documents a collection holds, counted one by one.
+    /// Counts the documents of a collection one by one.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// Fails if the server does not answer.
     pub async fn count(&self, database: &str, name: &str) -> anyhow::Result<u64> {
         Ok(self.collection(database, name).await?.count_documents(doc! {}).await?)
     }
@@ -160,10 +161,10 @@ impl Mongo {
         Ok(Client::with_options(options)?)
     }
 
-    /// Starts it again after it was stopped or killed.
+    /// Starts the server again after it was stopped or killed.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.server.start_again()?;
         self.ready().await
@@ -176,7 +177,7 @@ impl Mongo {
         self.server.ready(START, elected).await
     }
 
-    /// Ready: it takes writes, or is one of several and follows the one that does.
+    /// Waits until the server takes writes, or is one of several and follows the one that does.
     async fn ready(&mut self) -> anyhow::Result<()> {
         let is_alone = self.members.len() == 1;
         let host = format!("127.0.0.1:{}", self.port);

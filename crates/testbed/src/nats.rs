@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 
 use crate::{Server, Spec, find_tool, free_port, http, process::START, workspace_folder};
 
-/// A nats-server. It keeps its port and its data when it is started again.
+/// A nats-server that keeps its port and its data when it is started again.
 #[derive(Debug)]
 pub struct Nats {
     /// The process.
@@ -17,18 +17,18 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts one that keeps its data in the folder.
+    /// Starts a server that keeps its data in the folder.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         Self::start_adapted(folder, |spec| spec).await
     }
 
-    /// Starts one whose program or environment is changed, as a container would.
+    /// Starts a server whose program or environment is changed, as a container would.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start_adapted(
         folder: &Path,
         change: impl FnOnce(Spec) -> Spec,
@@ -40,10 +40,10 @@ impl Nats {
         .await
     }
 
-    /// Starts several that are one bus, each with a disk of its own.
+    /// Starts several servers that form one bus, each with a disk of its own.
     ///
     /// # Errors
-    /// They do not get ready.
+    /// Fails if a server does not get ready.
     pub async fn start_cluster(folder: &Path, servers: usize) -> anyhow::Result<Vec<Self>> {
         let config = workspace_folder().join("nats/nats-server.conf");
         let routes: Vec<_> =
@@ -88,7 +88,7 @@ impl Nats {
         servers.iter().map(Self::url).collect::<Vec<_>>().join(",")
     }
 
-    /// Starts one with a configuration and the given name.
+    /// Starts a server with a configuration and the given name.
     pub(crate) async fn start_with(
         folder: &Path,
         configured: impl FnOnce(Spec, &str) -> Spec,
@@ -98,7 +98,7 @@ impl Nats {
         Ok(nats)
     }
 
-    /// The same. It may not be ready yet.
+    /// Starts a server that may not be ready yet.
     fn spawn(folder: &Path, configured: impl FnOnce(Spec, &str) -> Spec) -> anyhow::Result<Self> {
         let (port, monitor_port) = (free_port(), free_port());
         let name = format!("testbed-{}-{port}", std::process::id());
@@ -121,17 +121,17 @@ impl Nats {
         folder.join("jetstream")
     }
 
-    /// Kills it, and loses all that it had stored.
+    /// Kills the server, and removes everything that it has stored.
     ///
     /// # Errors
-    /// The files cannot be removed.
+    /// Fails if the files cannot be removed.
     pub fn lose_disk(&mut self) -> anyhow::Result<()> {
         self.server.kill();
         std::fs::remove_dir_all(Self::disk(&self.server.spec().folder))
             .context("the disk of nats-server")
     }
 
-    /// Where clients connect.
+    /// Returns the address that clients connect to.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
@@ -163,13 +163,14 @@ impl Nats {
     /// Starts it again after it was stopped or killed.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         self.server.start_again()?;
         self.ready().await
     }
 
-    /// Ready: healthy, ours by its name, and one that acknowledges only what is on disk.
+    /// Waits until the server is healthy. Fails if the server is not ours by its name, or
+    /// acknowledges what is not on disk.
     async fn ready(&mut self) -> anyhow::Result<()> {
         let monitor = self.monitor.clone();
         self.server

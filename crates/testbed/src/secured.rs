@@ -1,4 +1,5 @@
-//! A real nats-server as it is deployed: `nats/secure.conf`, with TLS and the users of `nats/users.conf`.
+//! A real nats-server as it is deployed: `nats/secure.conf`, with TLS and the users of
+//! `nats/users.conf`.
 
 use std::{
     fs,
@@ -11,10 +12,10 @@ use rustix::process::Signal;
 
 use crate::{Nats, Spec, workspace_folder};
 
-/// The files of `nats` that make a secured server.
+/// The files of `nats` that configure a secured server.
 const FILES: [&str; 3] = ["nats-server.conf", "secure.conf", "users.conf"];
 
-/// The users, with the bcrypt hashes of `testbed-<user>`, as cheap as bcrypt can be.
+/// The users, with the bcrypt hashes of `testbed-<user>` at the lowest cost that bcrypt allows.
 const USERS: [(&str, &str); 6] = [
     ("gateway", "$2b$04$OQzquNHcrwBp2nfQ04Dt0uCz561lVHkvnbK6Jl8HD0OiWzPhD.HNq"),
     ("contact-worker", "$2b$04$SQFX50CEAWHu5sWpf9quCO1iJUB5a.HKkHkF0Cs5JgMq9/0I.Il3C"),
@@ -28,31 +29,32 @@ const USERS: [(&str, &str); 6] = [
 const OTHER: (&str, &str) =
     ("testbed-other", "$2b$04$wsHmAs/ss5DhELrYrw.jT.ijyeBIPTBaDulkrNsqXecWvsm///r8u");
 
-/// How one signs in to a secured server.
+/// The certificates and passwords with which clients sign in to a secured server.
 #[derive(Clone, Debug)]
 pub struct Access {
     folder: PathBuf,
 }
 
 impl Nats {
-    /// Starts a secured one that keeps its data in the folder.
+    /// Starts a secured server that keeps its data in the folder.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn start_secured(folder: &Path) -> anyhow::Result<(Self, Access)> {
         let access = Access::write(folder)?;
         let config = folder.join("secure.conf");
-        // Paths in it are as seen from the folder that the server runs in, which is this one.
+        // Paths in the configuration are relative to the folder that the server runs in: this one.
         let nats = Self::start_with(folder, |spec, name| {
             spec.args(["--config".as_ref(), config.as_os_str()]).env("SERVER_NAME", name)
         });
         Ok((nats.await?, access))
     }
 
-    /// Has its files read again. It goes on with the old ones if the new ones are wrong, and its log says so.
+    /// Makes the server read its files again. If the new ones are wrong, the server keeps the old
+    /// ones, and logs that.
     ///
     /// # Errors
-    /// It does not run.
+    /// Fails if the server does not run.
     pub fn reload(&self) -> anyhow::Result<()> {
         self.server.signal(Signal::HUP)
     }
@@ -72,10 +74,11 @@ impl Access {
         Ok(access)
     }
 
-    /// Makes a new certificate, of a new authority. The server takes it when it is told to reload.
+    /// Makes a new certificate, of a new authority. The server takes the certificate at the next
+    /// reload.
     ///
     /// # Errors
-    /// The files cannot be written.
+    /// Fails if the files cannot be written.
     pub fn change_certificate(&self) -> anyhow::Result<()> {
         let authority_key = KeyPair::generate()?;
         let mut authority = CertificateParams::default();
@@ -109,18 +112,18 @@ impl Access {
         Ok(())
     }
 
-    /// Gives one user another password. The server takes it when it is told to reload.
+    /// Gives one user another password. The server takes the password at the next reload.
     ///
     /// # Errors
-    /// The files cannot be written.
+    /// Fails if the files cannot be written.
     pub fn change_password(&self, user: &str) -> anyhow::Result<()> {
         self.write_passwords(Some(user))
     }
 
-    /// Changes who may do what. The server takes it when it is told to reload.
+    /// Changes the permissions of users. The server takes the permissions at the next reload.
     ///
     /// # Errors
-    /// The file cannot be read or written.
+    /// Fails if the file cannot be read or written.
     pub fn change_users(&self, change: impl FnOnce(&str) -> String) -> anyhow::Result<()> {
         let path = self.folder.join("users.conf");
         let changed = change(&fs::read_to_string(&path)?);
@@ -128,22 +131,23 @@ impl Access {
         Ok(())
     }
 
-    /// The authority that has signed the server's certificate.
+    /// Returns the certificate of the authority that has signed the server's certificate.
     pub fn ca_file(&self) -> PathBuf {
         self.folder.join("tls/ca.crt")
     }
 
-    /// The password that a user has at first.
+    /// Returns the password that a user has at first.
     pub fn password(user: &str) -> String {
         format!("testbed-{user}")
     }
 
-    /// The file with a user's password.
+    /// Returns the file with a user's password.
     pub fn password_file(&self, user: &str) -> PathBuf {
         self.folder.join(format!("{user}.password"))
     }
 
-    /// Under which subject a user asks JetStream. The processes are in accounts of their own; the streams are not.
+    /// Returns the prefix of the subjects of JetStream's API for a user. The processes are in
+    /// accounts of their own; the streams are not.
     pub fn api(user: &str) -> &'static str {
         if matches!(user, "gateway" | "contact-worker" | "deployer") {
             "BUS.API"
@@ -152,7 +156,7 @@ impl Access {
         }
     }
 
-    /// A service that signs in as a user.
+    /// Makes a service sign in as a user.
     #[must_use]
     pub fn sign_in(&self, spec: Spec, user: &str) -> Spec {
         spec.env("NATS_USER", user)

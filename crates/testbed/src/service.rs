@@ -15,7 +15,7 @@ use crate::{Server, Spec, free_port, http, process::START};
 pub struct Service {
     /// The process.
     pub server: Server,
-    /// A client for its admin server.
+    /// A client of the admin server.
     pub admin: http::Client,
 }
 
@@ -23,29 +23,31 @@ pub struct Service {
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
 impl Service {
-    /// What is the same for every service in a test: loopback, JSON logs, short shutdowns.
+    /// Returns the settings that all services in a test share: loopback, JSON logs, short
+    /// shutdowns.
     ///
     /// # Errors
-    /// The program has not been built.
+    /// Fails if the program has not been built.
     pub fn spec(name: &str, folder: &Path) -> anyhow::Result<Spec> {
         let spec = Spec::new(name, service_binary(name)?, folder);
         Ok(spec.env("LOG_FORMAT", "json").env("RUST_LOG", "info").env("SHUTDOWN_GRACE", "10s"))
     }
 
-    /// Starts it with an admin server on a free port. It may not be ready yet, and may never be.
+    /// Starts a service with an admin server on a free port. The service may not be ready yet, and
+    /// may never be.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// Fails if the service cannot be started.
     pub fn start(spec: Spec) -> anyhow::Result<Self> {
         let port = free_port();
         let server = Server::start(spec.env("ADMIN_ADDR", format!("127.0.0.1:{port}")))?;
         Ok(Self { server, admin: http::Client::new(&format!("http://127.0.0.1:{port}")) })
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until the service reports that it is ready.
     ///
     /// # Errors
-    /// It ended, or the time is up.
+    /// Fails if the service ends, or the time is up.
     pub async fn ready(&mut self) -> anyhow::Result<()> {
         let admin = self.admin.clone();
         self.server
@@ -60,20 +62,20 @@ impl Service {
             .await
     }
 
-    /// Kills it and starts it again.
+    /// Kills the service and starts it again.
     ///
     /// # Errors
-    /// It cannot be started.
+    /// Fails if the service cannot be started.
     pub fn kill_and_start_again(&mut self) -> anyhow::Result<()> {
         self.server.kill();
         self.server.start_again()
     }
 
-    /// Runs a command of the service, such as `provision` or `dead-letters list`, with the same
-    /// environment, to its end. Returns what it printed.
+    /// Runs a command of the service to its end, such as `provision` or `dead-letters list`, with
+    /// the same environment. Returns the output of the command.
     ///
     /// # Errors
-    /// It fails, or takes more than 30 seconds.
+    /// Fails if the command fails, or takes more than 30 seconds.
     pub async fn run(spec: &Spec, command: &str) -> anyhow::Result<String> {
         let mut spec = spec.clone().args(command.split(' '));
         // Each run has a log of its own.
@@ -87,10 +89,11 @@ impl Service {
         Ok(log)
     }
 
-    /// The value of a metric, with its labels as they are written; zero if it is not there.
+    /// Returns the value of a metric, with its labels as they are written, or zero if it is
+    /// missing.
     ///
     /// # Errors
-    /// The admin server does not answer.
+    /// Fails if the admin server does not answer.
     pub async fn metric(&self, series: &str) -> anyhow::Result<f64> {
         let text = self.admin.get("/metrics").await?.text();
         let found = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
@@ -98,10 +101,10 @@ impl Service {
     }
 }
 
-/// The program of a service, beside the program that runs now.
+/// Returns the program of a service, beside the program that runs now.
 ///
 /// # Errors
-/// It has not been built.
+/// Fails if the program has not been built.
 pub fn service_binary(name: &str) -> anyhow::Result<PathBuf> {
     let here = std::env::current_exe()?;
     // target/debug/xtask, or target/debug/deps/it-0123

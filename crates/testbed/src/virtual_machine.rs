@@ -1,6 +1,6 @@
-//! A nats-server in a machine of its own, whose power can be cut. What a killed process has written
-//! is still in the kernel's memory, and reaches the disk; here the kernel ends too, and only what
-//! was synced is there afterwards.
+//! A nats-server in a machine of its own, whose power can be cut. Data that a killed process has
+//! written is still in the kernel's memory, and reaches the disk. Here, the kernel ends too, and
+//! only data that was synced is there afterwards.
 
 mod initramfs;
 
@@ -17,21 +17,21 @@ use crate::{Server, Spec, find_tool, free_port, http, on_path, tools::beside_pat
 
 use initramfs::Initramfs;
 
-/// Streams reserve their `max_bytes`, so that a smaller disk has no room for ours. The file is
-/// sparse.
+/// The size of the disk. Streams reserve their `max_bytes`, so that a smaller disk has no room for
+/// ours. The file is sparse.
 const DISK_BYTES: u64 = 6 << 30;
 
-/// The kernel, the modules that it needs here, in the order of their names, and a shell:
-/// `ci/get-kernel` gets them.
+/// The kernel. `ci/get-kernel` gets the kernel, the modules that it needs here, in the order of
+/// their names, and a shell.
 const KERNEL: &str = "vmlinuz";
 const MODULES: &str = "modules";
 const BUSYBOX: &str = "busybox";
 
-/// Said by `init` on the console once the network is up. Before that, a connection would hang, not
-/// be refused.
+/// The line that `init` prints on the console once the network is up. Before that, a connection
+/// would hang in place of being refused.
 const UP: &str = "init: the network is up";
 
-/// An emulated machine that boots straight into a nats-server. It keeps its port and its disk when
+/// An emulated machine that boots straight into a nats-server, and keeps its port and its disk when
 /// it is booted again.
 #[derive(Debug)]
 pub struct VirtualMachine {
@@ -40,27 +40,27 @@ pub struct VirtualMachine {
     port: u16,
     monitor: http::Client,
     name: String,
-    /// How often it was switched on.
+    /// The number of boots.
     boots: usize,
 }
 
 impl VirtualMachine {
-    /// The emulator, what makes the disk's file system, and the kernel, if all of them are there.
-    /// They are no part of the tools.
+    /// Returns the emulator and the program that makes the disk's file system, if both are there,
+    /// and the kernel too. They are no part of the tools.
     pub fn programs() -> Option<[PathBuf; 2]> {
-        // What nats-server is built for is what is emulated.
+        // The machine that is emulated is the one that nats-server is built for.
         let here = cfg!(target_arch = "x86_64");
         let kernel = [KERNEL, MODULES, BUSYBOX].iter().all(|name| kernel_file(name).exists());
         let qemu = on_path("qemu-system-x86_64")?;
-        // Debian has it where only root looks.
+        // On Debian, `mkfs.ext4` is in a folder that only root's PATH names.
         let mkfs = on_path("mkfs.ext4").or_else(|| beside_path("mkfs.ext4"))?;
         (here && kernel).then_some([qemu, mkfs])
     }
 
-    /// Boots one with an empty disk. The text is that of the server's configuration.
+    /// Boots a machine with an empty disk, and a server with this configuration.
     ///
     /// # Errors
-    /// Something is missing, or it does not get ready.
+    /// Fails if a program is missing, or the server does not get ready.
     pub async fn start(folder: &Path, config: &str) -> anyhow::Result<Self> {
         let [qemu, mkfs] =
             Self::programs().context("QEMU, mkfs.ext4 or the kernel is not installed")?;
@@ -85,27 +85,28 @@ impl VirtualMachine {
         Ok(machine)
     }
 
-    /// The address that clients connect to.
+    /// Returns the address that clients connect to.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Ends the machine at once, in the middle of whatever it does. Its disk stays as it is.
+    /// Ends the machine at once, in the middle of any work. The disk stays as it is.
     pub fn cut_power(&mut self) {
         self.server.kill();
     }
 
-    /// Boots it again on the same disk, and waits until the server answers.
+    /// Boots the machine again on the same disk, and waits until the server answers.
     ///
     /// # Errors
-    /// It does not get ready.
+    /// Fails if the server does not get ready.
     pub async fn boot(&mut self) -> anyhow::Result<()> {
         self.server.start_again()?;
         self.boots += 1;
         self.ready().await
     }
 
-    /// Ready: up, healthy, and ours by its name.
+    /// Waits until the machine is up and the server healthy. Fails if the server is not ours by its
+    /// name.
     async fn ready(&mut self) -> anyhow::Result<()> {
         let (monitor, console) = (self.monitor.clone(), self.server.spec().log_path());
         let boots = self.boots;
@@ -129,7 +130,8 @@ fn kernel_file(name: &str) -> PathBuf {
     tools_folder().join("kernel").join(name)
 }
 
-/// A network that reaches nothing, with ports of this machine that lead to ports of the other.
+/// Describes a network that reaches nothing, with ports of this machine that lead to ports of the
+/// other.
 fn network(ports: &[(u16, u16)]) -> String {
     let forward = |(here, there): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{here}-:{there}");
     format!("user,id=net,restrict=on{}", ports.iter().map(forward).collect::<String>())
@@ -144,7 +146,8 @@ fn make_disk(mkfs: &Path, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes what the kernel unpacks into its memory: the first process, and all that it needs.
+/// Writes the archive that the kernel unpacks into its memory: the first process, and all that it
+/// needs.
 fn make_initramfs(path: &Path, config: &str) -> anyhow::Result<()> {
     let mut archive = Initramfs::create(path)?;
     for folder in ["bin", "dev", "disk", "etc", "modules", "proc", "tmp"] {

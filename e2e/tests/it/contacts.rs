@@ -1,4 +1,4 @@
-//! A contact ends in MongoDB, once, whatever happens on the way.
+//! Contacts on their way to MongoDB: each is stored once, whatever happens.
 
 use bson::doc;
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn a_contact_ends_in_mongodb_with_its_trace() {
             .await;
     assert_eq!(found.get_str("email").unwrap(), "ada@example.org");
     assert_eq!(found.get("subject"), Some(&bson::Bson::Null));
-    // As times, not as texts, which may leave out the zeros at the end.
+    // Times are compared, not texts, which may leave out the zeros at the end.
     let received = found.get_datetime("received_at").unwrap().to_chrono();
     let told = answer.json()["received_at"]
         .as_str()
@@ -65,7 +65,7 @@ async fn nothing_is_lost_when_each_part_is_killed_under_traffic() {
     world.worker.kill_and_start_again().unwrap();
     visitors.more(50).await;
 
-    // And all at once.
+    // All parts are killed at once.
     world.nats[0].server.kill();
     world.mongo.server.kill();
     world.gateway.server.kill();
@@ -112,7 +112,7 @@ async fn the_same_id_is_stored_once_and_poison_stops_nobody() {
     let id = "01980000-0000-7000-8000-000000000001";
     let contact = json!({"v": 1, "id": id, "name": "Ada", "email": "canary@example.org", "message": "Hello",
         "received_at": "2026-01-01T00:00:00Z"});
-    // Without a message id, so that it is the store that has to know it.
+    // There is no message id, so that the store has to recognise the duplicate.
     for payload in [
         contact.to_string(),
         "canary@example.org".to_owned(),

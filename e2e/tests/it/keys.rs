@@ -19,7 +19,7 @@ async fn post(world: &Contacts, key: &str) -> Answer {
 async fn insist(world: &Contacts, key: &str) -> Answer {
     within(Duration::from_mins(1), "a contact that is accepted", || async {
         let answer = post(world, key).await;
-        // 409: the claim of the request that got no answer has not ended.
+        // 409: the claim of the request without an answer has not expired.
         assert!([202, 409, 503].contains(&answer.status.as_u16()), "{}", answer.text());
         (answer.status == 202).then_some(answer)
     })
@@ -31,11 +31,11 @@ async fn insist(world: &Contacts, key: &str) -> Answer {
 async fn a_contact_with_a_key_is_stored_once_however_the_bus_freezes() {
     let world = Contacts::start().await;
     let keys: Vec<_> = (0..50).map(|number| format!("key-{number}")).collect();
-    // Some are posted before the bus freezes, so that the pause hits them at any of their steps.
+    // Some are posted before the bus freezes, so that the pause interrupts them at different steps.
     let posts = futures::future::join_all(keys.iter().enumerate().map(|(number, key)| {
         let world = &world;
         async move {
-            // The moment differs from one to the next.
+            // Each is posted at another moment.
             sleep(Duration::from_millis(number as u64 / 5)).await;
             post(world, key).await
         }
@@ -43,7 +43,7 @@ async fn a_contact_with_a_key_is_stored_once_however_the_bus_freezes() {
     let frozen = async {
         sleep(Duration::from_millis(5)).await;
         world.nats[0].server.pause().unwrap();
-        // Longer than a request waits for the bus.
+        // The pause is longer than a request waits for the bus.
         sleep(Duration::from_secs(11)).await;
         world.nats[0].server.resume().unwrap();
     };
@@ -78,7 +78,7 @@ async fn a_key_is_known_beyond_the_duplicate_window_of_the_bus() {
     }
     let first = post(&world, "key").await;
     assert_eq!(first.status, 202, "{}", first.text());
-    // The window has to be over.
+    // The duplicate window has to end first.
     sleep(window * 2).await;
     assert_eq!(post(&world, "key").await.body, first.body);
     world.gateway.kill_and_start_again().unwrap();

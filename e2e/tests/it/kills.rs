@@ -1,4 +1,5 @@
-//! SIGKILL at random moments, again and again, while visitors post. `cargo xtask test --rounds N` says how often.
+//! Kills processes at random moments, again and again, while visitors post. `--rounds` of `cargo
+//! xtask test` sets the number of rounds.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -7,7 +8,7 @@ use std::{
 
 use crate::visitors::{Contacts, Visitors};
 
-/// How many rounds, unless told otherwise.
+/// The number of rounds, unless `TEST_ROUNDS` is set.
 const ROUNDS: u32 = 10;
 
 /// The number of rounds that was asked for, or else this one.
@@ -16,7 +17,7 @@ pub(crate) fn rounds(unless_told: u32) -> u32 {
     std::env::var("TEST_ROUNDS").map_or(unless_told, |text| text.parse().unwrap())
 }
 
-/// Numbers by chance, new in every run.
+/// Random numbers, new in every run.
 struct Chance {
     state: RandomState,
     count: u64,
@@ -32,7 +33,7 @@ impl Chance {
         self.state.hash_one(self.count) % limit
     }
 
-    /// Lets some time pass, so that what follows meets another moment each time.
+    /// Waits for a random time, so that the next step happens at another moment each time.
     async fn pause(&mut self, at_most: Duration) {
         let micros = u64::try_from(at_most.as_micros()).unwrap();
         tokio::time::sleep(Duration::from_micros(self.below(micros))).await;

@@ -1,4 +1,5 @@
-//! The store as an owner may have it: with an index or a document of their own, or far behind.
+//! The store as an owner may have it: with an index or a document of the owner's own, or far
+//! behind.
 
 use bson::doc;
 use mongodb::{IndexModel, options::IndexOptions};
@@ -7,7 +8,7 @@ use testbed::{Service, eventually};
 
 use crate::visitors::Contacts;
 
-/// A message as a former version published it: a single contact.
+/// Returns a message as a former version published it: a single contact.
 fn version_1(id: uuid::Uuid, message: &str) -> Value {
     json!({
         "v": 1, "id": id, "name": "Ada", "email": "ada@example.org", "message": message,
@@ -46,7 +47,7 @@ async fn a_unique_index_of_the_owner_loses_no_contact() {
     let unique = IndexOptions::builder().unique(true).build();
     let index = IndexModel::builder().keys(doc! {"email": 1}).options(unique).build();
     world.collection().await.create_index(index).await.unwrap();
-    // Together in one group, or each alone: both ways become dead letters one by one.
+    // Whatever groups the contacts are in, they become dead letters one by one.
     world.worker.server.kill();
     for _ in 0..3 {
         let contact = json!({"name": "Ada", "email": "ada@example.org", "message": "Hello"});
@@ -64,7 +65,7 @@ async fn a_unique_index_of_the_owner_loses_no_contact() {
         (world.messages("CONTACTS").await? == 0).then_some(())
     })
     .await;
-    // As the runbook says: the cause is removed, and the contacts are redriven.
+    // As in the runbook, the cause is removed and the contacts are redriven.
     let command = async |command: &str| {
         Service::run(world.worker.server.spec(), &format!("dead-letters {command}")).await.unwrap()
     };

@@ -1,4 +1,4 @@
-//! The contact side as a whole, and visitors who keep their own record of what they were promised.
+//! All services that contacts pass through, and visitors who record what they were promised.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ impl Contacts {
         Self::on(scratch, vec![nats]).await
     }
 
-    /// With as many copies of each message as there are servers.
+    /// Starts everything on a cluster, with as many copies of each message as there are servers.
     pub(crate) async fn start_on_cluster(servers: usize) -> Self {
         let scratch = Scratch::new().unwrap();
         let nats = Nats::start_cluster(&scratch.folder("nats").unwrap(), servers).await.unwrap();
@@ -75,12 +75,12 @@ impl Contacts {
         stored(&self.collection().await, ids).await;
     }
 
-    /// Waits until all that was promised is stored, and makes sure that it was stored once.
+    /// Waits until all promised contacts are stored, and asserts that each is stored once.
     pub(crate) async fn stored_once(&self, promised: &[Promise]) {
         stored_once(&self.collection().await, &self.nats[0].url(), promised).await;
     }
 
-    /// How many messages a stream holds.
+    /// Returns the number of messages in a stream.
     pub(crate) async fn messages(&self, stream: &str) -> Option<u64> {
         messages(&self.nats[0].url(), stream).await
     }
@@ -98,7 +98,7 @@ async fn stored(contacts: &Collection<Document>, ids: &[&str]) {
     .unwrap();
 }
 
-/// Waits until all that was promised is stored and has left the bus, and makes sure that it was
+/// Waits until all promised contacts are stored and have left the bus, and asserts that each is
 /// stored once.
 pub(crate) async fn stored_once(contacts: &Collection<Document>, bus: &str, promised: &[Promise]) {
     stored(contacts, &promised.iter().map(|promise| promise.id.as_str()).collect::<Vec<_>>()).await;
@@ -126,7 +126,7 @@ pub(crate) async fn stored_once(contacts: &Collection<Document>, bus: &str, prom
     assert_eq!(messages(bus, "DEAD_LETTERS").await, Some(0));
 }
 
-/// How many messages a stream of a bus holds.
+/// Returns the number of messages in a stream of a bus.
 pub(crate) async fn messages(bus: &str, stream: &str) -> Option<u64> {
     let client = async_nats::connect(bus).await.ok()?;
     Some(
@@ -159,7 +159,7 @@ pub(crate) struct Refusal {
     pub(crate) waited: Duration,
 }
 
-/// Visitors who post without a pause, and remember what they were promised.
+/// Visitors who post without a pause, and record what they were promised.
 pub(crate) struct Visitors {
     stop: Arc<AtomicBool>,
     promised: Arc<Mutex<Vec<Promise>>>,
@@ -187,8 +187,8 @@ impl Visitors {
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
-                    // Each is posted once, whatever comes back, so that a second one in the store
-                    // would show.
+                    // Each contact is posted once, whatever the answer, so that a second one in the
+                    // store is noticed.
                     let message = format!("Message {count} of visitor {number}");
                     let contact =
                         json!({"name": "Visitor", "email": "v@example.org", "message": message});
@@ -214,7 +214,7 @@ impl Visitors {
         Self { stop, promised, refused, tasks }
     }
 
-    /// Waits until so many more have been promised: the system works, again.
+    /// Waits until this many more contacts are promised, which shows that the system works again.
     pub(crate) async fn more(&self, count: usize) {
         let before = self.promised.lock().unwrap().len();
         eventually("more promises", || {

@@ -1,4 +1,4 @@
-//! What the tests share: one control plane for all of them, a namespace and a bus for each.
+//! The parts that the tests share: one control plane for all tests, a namespace and a bus for each.
 
 use std::sync::LazyLock;
 
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use testbed::{Cluster, Gateway, Nats, Scratch, Server, Service, eventually, system};
 use tokio::sync::OnceCell;
 
-/// The control plane of this test run. It ends with the process.
+/// Returns the control plane of this test run, which ends with the process.
 pub(crate) async fn cluster() -> &'static Cluster {
     static SCRATCH: LazyLock<Scratch> = LazyLock::new(|| Scratch::new().unwrap());
     static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
     CLUSTER.get_or_init(|| async { Cluster::start(SCRATCH.path()).await.unwrap() }).await
 }
 
-/// A Deployment of two replicas, in a namespace of its own.
+/// Returns a Deployment of two replicas, in a namespace of its own.
 pub(crate) fn deployment(namespace: &str, image: &str) -> String {
     let labels = json!({"app": "portfolio"});
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [
@@ -26,7 +26,7 @@ pub(crate) fn deployment(namespace: &str, image: &str) -> String {
     list.to_string()
 }
 
-/// A target's entry in `TARGETS_FILE`.
+/// Returns a `TARGETS_FILE` with one target.
 pub(crate) fn target(namespace: &str, deadline: &str) -> String {
     format!(
         "targets:\n  - {{ name: portfolio, image: mastereflex123/portfolio, namespace: {namespace}, \
@@ -34,12 +34,12 @@ pub(crate) fn target(namespace: &str, deadline: &str) -> String {
     )
 }
 
-/// An image of the target, by its tag.
+/// Returns the image of the target with this tag.
 pub(crate) fn image(tag: &str) -> String {
     format!("mastereflex123/portfolio:{tag}")
 }
 
-/// Everything that builds pass through. The control plane is one's own or the shared one.
+/// Everything that builds pass through. The control plane is the test's own or the shared one.
 pub(crate) struct Builds {
     pub(crate) scratch: Scratch,
     pub(crate) nats: Nats,
@@ -61,7 +61,7 @@ impl Builds {
         Self { scratch, nats, gateway, deployer }
     }
 
-    /// Posts a build of an image with this tag, and gives its id.
+    /// Posts a build of an image with this tag. Returns the id of the build.
     pub(crate) async fn post(&self, tag: &str) -> String {
         let build =
             json!({"job": "portfolio", "number": 1, "status": "success", "image": image(tag)});
@@ -70,14 +70,14 @@ impl Builds {
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
-    /// The build as it stands.
+    /// Returns the build in its current state.
     pub(crate) async fn show(&self, id: &str) -> Value {
         let answer = self.gateway.ci().get(&format!("/api/builds/{id}")).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()
     }
 
-    /// The build once nothing more happens to it.
+    /// Waits until the build is terminal, and returns it.
     pub(crate) async fn verdict(&self, id: &str) -> Value {
         eventually("a verdict", || async {
             let answer = self.gateway.ci().get(&format!("/api/builds/{id}?wait=20s")).await.ok()?;
@@ -88,7 +88,7 @@ impl Builds {
     }
 }
 
-/// The states that the only rollout of a build has passed through.
+/// Returns the states that the only rollout of a build has passed through.
 pub(crate) fn states(build: &Value) -> Vec<&str> {
     build["rollouts"][0]["transitions"]
         .as_array()
@@ -98,7 +98,7 @@ pub(crate) fn states(build: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// A line of JSON in a server's log that fits.
+/// Waits for a line of JSON in a server's log that fits, and returns it.
 pub(crate) async fn logged(server: &Server, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
     eventually(what, || {
         let log = server.log();

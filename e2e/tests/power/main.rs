@@ -1,7 +1,7 @@
-//! The power of the bus is cut while visitors post, again and again: whatever was answered with 202
-//! is there afterwards. This needs QEMU and a kernel, which are no part of the tools: where they
-//! are missing, this says so and passes, unless `REQUIRE_QEMU` is set. `TEST_CUTS` says how often
-//! the power is cut.
+//! Cuts the power of the bus while visitors post, again and again: every contact that was answered
+//! with 202 is there afterwards. The tests need QEMU and a kernel, which are no part of the tools.
+//! If these are missing, the tests print that and pass, unless `REQUIRE_QEMU` is set. `TEST_CUTS`
+//! is the number of power cuts.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use testbed::{Gateway, Mongo, Scratch, Service, VirtualMachine, system, workspace_folder};
 use visitors::{Visitors, stored_once};
 
-/// How often the power is cut, unless told otherwise.
+/// The number of power cuts, unless `TEST_CUTS` is set.
 const CUTS: u32 = 3;
 
 #[expect(clippy::disallowed_methods, reason = "how a person says how long it may take")]
@@ -31,17 +31,17 @@ fn can_run() -> bool {
     )
 }
 
-/// A gateway whose bus is in a machine, and visitors who post to it.
+/// A gateway whose bus is in a virtual machine, and visitors who post to the gateway.
 struct Intake {
     machine: VirtualMachine,
     gateway: Gateway,
     visitors: Visitors,
-    /// It goes last: a test that fails shows the logs that are in it.
+    /// The folder of all parts. It is dropped last, since a test that fails shows the logs in it.
     scratch: Scratch,
 }
 
 impl Intake {
-    /// The text is that of the bus' configuration.
+    /// Starts the gateway, and its bus with this configuration.
     async fn start(config: &str) -> Self {
         let scratch = Scratch::new().unwrap();
         let folder = scratch.folder("machine").unwrap();
@@ -54,13 +54,13 @@ impl Intake {
         Self { machine, gateway, visitors, scratch }
     }
 
-    /// Cuts the power at some moment of the traffic, and boots the machine again.
+    /// Cuts the power at a random moment of the traffic, and boots the machine again.
     async fn cut(&mut self) {
         self.visitors.more(100).await;
         tokio::time::sleep(Duration::from_micros(fastrand::u64(..500_000))).await;
         self.machine.cut_power();
         self.machine.boot().await.unwrap();
-        // Nothing that was provisioned is missing.
+        // The gateway gets ready only if nothing that was provisioned is missing.
         self.gateway.ready().await.unwrap();
     }
 }
@@ -75,7 +75,7 @@ async fn what_was_accepted_outlasts_power_cuts() {
         return;
     }
     let mut intake = Intake::start(&shipped_config()).await;
-    // Nobody takes the contacts from the bus, and then somebody does.
+    // At first, no worker takes the contacts from the bus; for the last cut, one does.
     for _ in 1..cuts() {
         intake.cut().await;
     }
@@ -92,8 +92,8 @@ async fn what_was_accepted_outlasts_power_cuts() {
     println!("{} contacts were accepted, {} power cuts lost none", promised.len(), cuts());
 }
 
-/// The cuts are real ones: a bus that acknowledges first and syncs later, as is its default, loses
-/// what was accepted.
+/// Shows that the cuts are real: a bus that acknowledges first and syncs later, as is its default,
+/// loses what was accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_not_synced_is_lost() {
     if !can_run() {

@@ -1,4 +1,5 @@
-//! The programs that are measured: those of this tree, and those of the commit that they are compared with.
+//! The programs that are measured: those of this tree, and those of the commit that they are
+//! compared with.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,7 +11,7 @@ use crate::run::{command, say, show};
 /// The deadline of a build.
 const BUILD_WITHIN: Duration = Duration::from_hours(1);
 
-/// The sources that programs are of, all with all optimizations.
+/// The sources of the programs, which are built with all optimizations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
     /// This tree.
@@ -20,7 +21,7 @@ pub(crate) enum Build {
 }
 
 impl Build {
-    /// The path of a program.
+    /// Returns the path of a program.
     pub(crate) fn program(self, name: &str) -> anyhow::Result<PathBuf> {
         if self == Self::Before {
             return Ok(Former::Release.program(name));
@@ -31,14 +32,14 @@ impl Build {
         Ok(target.join("release").join(name))
     }
 
-    /// The same service, of this build.
+    /// Returns the same service with the program of this build.
     pub(crate) fn of(self, mut spec: Spec) -> anyhow::Result<Spec> {
         spec.program = self.program(&spec.name)?;
         Ok(spec)
     }
 }
 
-/// Builds what is measured of this tree.
+/// Builds the programs of this tree that are measured.
 pub(crate) fn this() -> anyhow::Result<()> {
     say("building with all optimizations; the first time takes some minutes …");
     let mut cargo = command("cargo", ["build", "--release", "--locked", "--quiet"]);

@@ -1,4 +1,4 @@
-//! Load by clients that note each answer: wrk does not tell how long refusals took.
+//! Load by clients that record each answer: wrk does not report how long refusals took.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
@@ -12,27 +12,27 @@ use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::JoinSet};
 
-/// How long it takes until all clients are there.
+/// The time within which all clients start.
 pub(crate) const COMING: Duration = Duration::from_secs(1);
 
-/// What a client does once it was told to come again later.
+/// The behaviour of a client after a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manners {
-    /// It waits as long as `Retry-After` says, and up to as long again by chance, as retry policies do: without that, all who
-    /// were refused together would come again together.
+    /// Waits for the time in `Retry-After`, and a random time of up to the same length, as retry
+    /// policies do. Otherwise, all clients that were refused together would come again together.
     Patient,
-    /// It comes again at once.
+    /// Comes again at once.
     Impatient,
 }
 
-/// All answers, with their times in milliseconds.
+/// The answers that clients received. Times are in milliseconds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answers {
-    /// Of those that were accepted.
+    /// The times of accepted contacts.
     pub(crate) accepted: Vec<f64>,
-    /// Of those that were refused with 503.
+    /// The times of contacts that were refused with 503.
     pub(crate) refused: Vec<f64>,
-    /// How many had no answer, or another one.
+    /// The number of requests with no answer, or another one.
     pub(crate) failed: usize,
 }
 
@@ -44,7 +44,8 @@ impl Answers {
     }
 }
 
-/// So many clients post contacts, each as fast as it is answered, for so long. They come within the first second.
+/// Posts contacts from a number of clients for a time. Each client posts again as soon as it has an
+/// answer. All of them start within the first second.
 pub(crate) async fn post_contacts(
     address: &str,
     clients: usize,
@@ -63,7 +64,7 @@ pub(crate) async fn post_contacts(
     all
 }
 
-/// One client alone posts so many contacts, one after the other.
+/// Posts a number of contacts from one client alone, one after the other.
 pub(crate) async fn post_alone(address: &str, contacts: usize) -> Answers {
     let mut client = Client::new(address.to_owned(), 0);
     for _ in 0..contacts {
@@ -98,10 +99,11 @@ impl Client {
         Self { address, number, count: 0, connection: None, answers: Answers::default() }
     }
 
-    /// Posts a contact and notes the answer. Gives when to come again, if it was refused.
+    /// Posts a contact and records the answer. Returns the time to wait for if the contact was
+    /// refused.
     async fn post(&mut self) -> Option<Duration> {
         self.count += 1;
-        // A new connection is part of what a client waits for.
+        // The time includes that of a new connection, for which a client waits too.
         let started = Instant::now();
         let answer = tokio::time::timeout(Duration::from_secs(30), self.send()).await;
         let took = started.elapsed().as_secs_f64() * 1e3;
@@ -119,7 +121,8 @@ impl Client {
         None
     }
 
-    /// One request; the connection is kept if the server keeps it. Gives the status, and when to come again.
+    /// Sends a request, and keeps the connection if the server keeps it. Returns the status, and
+    /// the time in `Retry-After`.
     async fn send(&mut self) -> anyhow::Result<(StatusCode, Duration)> {
         let mut sender = match self.connection.take() {
             Some(sender) if !sender.is_closed() => sender,
@@ -137,7 +140,7 @@ impl Client {
     }
 }
 
-/// From 1 to 2, the same in every run.
+/// Returns a factor from 1 to 2, the same in every run.
 fn jitter(client: usize, count: usize) -> f64 {
     let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((client, count));
     1.0 + f64::from(u16::try_from(hash % 1_000).unwrap_or(0)) / 1_000.0

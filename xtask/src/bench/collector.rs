@@ -1,5 +1,5 @@
-//! Collectors of spans, as they may be: one that takes everything and keeps nothing, as one on another machine would look from
-//! here; one that takes connections and never answers; and none at all.
+//! Collectors of spans in different states: one that takes everything and keeps nothing, as one on
+//! another machine looks from here; one that takes connections and never answers; and none at all.
 
 use std::convert::Infallible;
 
@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// A collector, until it is dropped.
+/// A collector that runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Collector {
     pub(crate) url: String,
@@ -33,7 +33,7 @@ impl Drop for Collector {
 }
 
 impl Collector {
-    /// Takes all spans over gRPC.
+    /// Starts a collector that takes all spans over gRPC.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let (listener, url) = listen().await?;
         let serving = tokio::spawn(async move {
@@ -49,7 +49,7 @@ impl Collector {
         Ok(Self { url, serving: Some(serving) })
     }
 
-    /// Takes connections, and says nothing.
+    /// Starts a collector that takes connections and never answers.
     pub(crate) async fn silent() -> anyhow::Result<Self> {
         let (listener, url) = listen().await?;
         let serving = tokio::spawn(async move {
@@ -61,7 +61,7 @@ impl Collector {
         Ok(Self { url, serving: Some(serving) })
     }
 
-    /// Is not there.
+    /// Returns a collector that does not run.
     pub(crate) fn dead() -> Self {
         Self { url: format!("http://127.0.0.1:{}", testbed::free_port()), serving: None }
     }
@@ -73,7 +73,7 @@ async fn listen() -> anyhow::Result<(TcpListener, String)> {
     Ok((listener, url))
 }
 
-/// An empty message, and the status that all is well.
+/// Answers with an empty message and the status of success.
 async fn take(
     request: Request<Incoming>,
 ) -> Result<

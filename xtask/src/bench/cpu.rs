@@ -1,23 +1,24 @@
-//! CPU time that processes take, from `/proc`.
+//! The CPU time of processes, from `/proc`.
 
 use std::fs;
 
 use anyhow::Context;
 use testbed::Server;
 
-/// A tick of `/proc/PID/stat`: `USER_HZ` is 100 wherever the benchmarks run.
+/// The length of a tick in `/proc/PID/stat`: `USER_HZ` is 100 wherever the benchmarks run.
 const TICK_MICROS: f64 = 10_000.0;
 
 /// CPU time, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Used<const N: usize> {
-    /// Of each group of servers.
+    /// The CPU time of each group of servers.
     pub(crate) servers: [f64; N],
-    /// Of the programs that we had started, and whose end we have waited for: the load.
+    /// The CPU time of the load: the programs that we have started and whose end we have waited
+    /// for.
     pub(crate) load: f64,
 }
 
-/// Measures what groups of servers, and the load, take from now on.
+/// Measures the CPU time of groups of servers, and of the load, from its start on.
 #[derive(Debug)]
 pub(crate) struct Meter<const N: usize> {
     groups: [Vec<u32>; N],
@@ -25,7 +26,7 @@ pub(crate) struct Meter<const N: usize> {
 }
 
 impl<const N: usize> Meter<N> {
-    /// Starts, with servers that run. What they have started themselves counts as theirs.
+    /// Starts with servers that run. Processes that a server has started count as the server's own.
     pub(crate) fn start(servers: [&[&Server]; N]) -> anyhow::Result<Self> {
         let mut groups = [const { Vec::new() }; N];
         for (group, servers) in groups.iter_mut().zip(servers) {
@@ -38,7 +39,7 @@ impl<const N: usize> Meter<N> {
         Ok(Self { groups, begun })
     }
 
-    /// The time that they have taken since.
+    /// Returns the CPU time since the start.
     pub(crate) fn used(&self) -> anyhow::Result<Used<N>> {
         let mut used = now(&self.groups)?;
         for (used, begun) in used.servers.iter_mut().zip(self.begun.servers) {
@@ -50,7 +51,7 @@ impl<const N: usize> Meter<N> {
 }
 
 impl<const N: usize> Used<N> {
-    /// The same a contact.
+    /// Returns the CPU time a contact.
     pub(crate) fn a_contact(self, contacts: f64) -> Self {
         Self { servers: self.servers.map(|used| used / contacts), load: self.load / contacts }
     }
@@ -59,7 +60,7 @@ impl<const N: usize> Used<N> {
 fn now<const N: usize>(groups: &[Vec<u32>; N]) -> anyhow::Result<Used<N>> {
     let mut servers = [0.0; N];
     for folder in fs::read_dir("/proc")?.flatten() {
-        // A process that ends meanwhile has no such file any more.
+        // A process that ends meanwhile no longer has this file.
         let text = fs::read_to_string(folder.path().join("stat")).unwrap_or_default();
         let Some(stat) = Stat::parse(&text) else { continue };
         for (used, group) in servers.iter_mut().zip(groups) {
@@ -73,18 +74,18 @@ fn now<const N: usize>(groups: &[Vec<u32>; N]) -> anyhow::Result<Used<N>> {
     Ok(Used { servers, load })
 }
 
-/// The content of `/proc/PID/stat`, in microseconds.
+/// The fields of `/proc/PID/stat` that count, with times in microseconds.
 #[derive(Debug, PartialEq)]
 struct Stat {
-    /// The process group. Each server has one of its own, which is called like the server.
+    /// The process group. Each server has one of its own, with the id of the server's process.
     group: u32,
     own: f64,
-    /// Of the children that have ended.
+    /// The CPU time of the children that have ended.
     children: f64,
 }
 
 impl Stat {
-    /// The name, in parentheses, may hold anything.
+    /// Parses the file. The name, in parentheses, may hold anything.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<_> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();

@@ -1,4 +1,5 @@
-//! Bus and store by themselves: `bench/baselines/direct`, which also makes contacts wait.
+//! Measures the bus and the store by themselves, with `bench/baselines/direct`, which also makes
+//! contacts wait.
 
 use std::time::Duration;
 
@@ -12,15 +13,15 @@ use super::{
 };
 use crate::run::{command, output};
 
-/// Documents in one `insert_many`.
+/// The number of documents in one `insert_many`.
 pub(crate) const BATCH: u64 = 500;
 
 /// The result of publishing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Published {
-    /// Contacts that were acknowledged.
+    /// The number of contacts that were acknowledged.
     pub(crate) contacts: f64,
-    /// The same a second.
+    /// The number of contacts a second.
     pub(crate) rate: f64,
     /// The median of the time until a group is acknowledged, in milliseconds.
     pub(crate) p50: f64,
@@ -31,11 +32,11 @@ pub(crate) struct Published {
 /// Contacts that wait for a worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Waiting {
-    /// The number of them.
+    /// The number of contacts.
     pub(crate) contacts: u64,
-    /// The number of those that were committed together.
+    /// The number of contacts that were committed together.
     pub(crate) group: u64,
-    /// They are as large as the form allows.
+    /// Set if the contacts are as large as the form allows.
     pub(crate) largest: bool,
 }
 
@@ -49,7 +50,7 @@ pub(crate) async fn publish(url: &str, group: usize, time: Duration) -> anyhow::
     Ok(Published { contacts, rate: contacts / seconds, p50: get("p50_ms")?, p99: get("p99_ms")? })
 }
 
-/// Makes contacts wait for a worker, in the form that it reads.
+/// Publishes contacts that wait for a worker, in the format that the worker reads.
 pub(crate) async fn fill(bus: &Bus, waiting: Waiting) -> anyhow::Result<()> {
     let (url, contacts) = (bus.url_of_one(), waiting.contacts.to_string());
     let group = waiting.group.to_string();
@@ -63,7 +64,7 @@ pub(crate) async fn fill(bus: &Bus, waiting: Waiting) -> anyhow::Result<()> {
     run(&args).await.map(drop)
 }
 
-/// Inserts documents like the worker's, and gives how many a second.
+/// Inserts documents like the worker's. Returns the number of documents a second.
 pub(crate) async fn insert(mongo: &Mongo, database: &str, documents: u64) -> anyhow::Result<f64> {
     let (uri, batch, documents) = (mongo.uri(), BATCH.to_string(), documents.to_string());
     let mut args = vec!["insert", "--uri", &uri, "--database", database];

@@ -1,4 +1,4 @@
-//! The speed at which contacts that wait on the bus are stored.
+//! Measures how fast contacts that wait on the bus are stored.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::run::say;
 
-/// The number of the largest contacts in one message: 900 KB, which the bus takes.
+/// The number of contacts of the largest size in one message: 900 KB, which the bus accepts.
 const LARGEST_GROUP: u64 = 20;
 
 /// The number of messages of the former format in one atomic batch.
@@ -67,7 +67,7 @@ struct Figures {
     memory: Series,
 }
 
-/// Lets the driver and the workers take turns.
+/// Measures the driver and the workers in turns.
 pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report> {
     let mut all: Vec<_> =
         args.contenders().into_iter().map(|one| (one, Figures::default())).collect();
@@ -99,7 +99,7 @@ impl Args {
 }
 
 impl Contender {
-    /// Measures one, on servers without a past.
+    /// Measures this contender on servers without earlier data.
     async fn measure(self) -> anyhow::Result<Outcome> {
         match self {
             Self::Driver { documents } => driver(documents).await,
@@ -127,7 +127,7 @@ impl fmt::Display for Contender {
 async fn driver(documents: u64) -> anyhow::Result<Outcome> {
     let bus = Bus::start().await?;
     let mongo = Mongo::start(&bus.scratch.folder("mongodb")?).await?;
-    // The same indexes.
+    // Creates the same indexes as for a worker.
     bus.provision(&bus.worker_spec("worker", &mongo, "alone")?).await?;
     let meter = Meter::start([&[&mongo.server]])?;
     let rate = direct::insert(&mongo, "alone", documents).await?;

@@ -10,12 +10,12 @@ use testbed::{Mongo, Server, Spec, free_port, http, workspace_folder};
 
 use crate::run::{command, output, say};
 
-/// Its folder.
+/// Returns the folder of the app.
 fn sources() -> PathBuf {
     workspace_folder().join("bench/baselines/flask")
 }
 
-/// Makes the virtual environment, unless it is there with the same packages.
+/// Makes the virtual environment, unless one with the same packages is there.
 pub(crate) fn install() -> anyhow::Result<PathBuf> {
     let folder = workspace_folder().join("target/bench/flask");
     let (wanted, stamp) = (sources().join("requirements.txt"), folder.join("requirements.txt"));
@@ -26,7 +26,7 @@ pub(crate) fn install() -> anyhow::Result<PathBuf> {
         let mut pip = command(&folder.join("bin/pip").to_string_lossy(), ["install", "--quiet"]);
         pip.args(["--disable-pip-version-check", "--requirement"]).arg(&wanted);
         output(pip)?;
-        // Last, so that half an environment is none.
+        // Copied last, so that an incomplete environment does not count as installed.
         fs::copy(&wanted, &stamp)?;
     }
     Ok(folder)
@@ -39,7 +39,7 @@ pub(crate) struct Flask {
 }
 
 impl Flask {
-    /// Starts it as it was run: four workers with four threads each.
+    /// Starts the app as it used to run: four workers with four threads each.
     pub(crate) async fn start(
         folder: &Path,
         environment: &Path,

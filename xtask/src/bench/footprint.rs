@@ -1,4 +1,4 @@
-//! The services when there is nothing to do, and the bus when there is much.
+//! Measures the services while they are idle, and the bus under full load.
 
 mod idle;
 mod limit;
@@ -12,7 +12,8 @@ pub(crate) struct Args {
     /// Seconds that the bus is under full load
     #[arg(long, default_value_t = 240)]
     seconds: u64,
-    /// Empty the stream without a worker, so that more contacts reach the bus; the result is not kept
+    /// Empty the stream without a worker, so that more contacts reach the bus; the result is not
+    /// kept
     #[arg(long)]
     without_worker: bool,
     /// Measure one part alone; the result is not kept
@@ -29,12 +30,12 @@ enum Part {
 }
 
 impl Args {
-    /// All is measured, as it is deployed.
+    /// Returns whether everything is measured, and as it is deployed.
     pub(crate) fn whole(&self) -> bool {
         self.only.is_none() && !self.without_worker
     }
 
-    /// A cluster is needed.
+    /// Returns whether the measurement needs a cluster.
     pub(crate) fn needs_cluster(&self) -> bool {
         self.has(Part::Idle)
     }

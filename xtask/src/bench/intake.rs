@@ -1,4 +1,4 @@
-//! Contacts a second, how long each takes, and what each costs.
+//! Measures contacts a second, their latency and their CPU time.
 
 mod contender;
 mod figures;
@@ -17,21 +17,21 @@ pub(crate) struct Args {
     /// Seconds that each measurement takes
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// Contenders that are measured; without it all, and only then the result is kept
+    /// Contenders to measure; the result is kept only without this option, which measures all
     #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES")]
     contenders: Vec<Contender>,
-    /// Numbers of connections; without it all, and only then the result is kept
+    /// Numbers of connections; the result is kept only without this option, which measures all
     #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
     connections: Vec<usize>,
 }
 
 impl Args {
-    /// All is measured.
+    /// Returns whether all contenders are measured, with all numbers of connections.
     pub(crate) fn whole(&self) -> bool {
         self.contenders.is_empty() && self.connections.is_empty()
     }
 
-    /// The commit that this tree is compared with is needed.
+    /// Returns whether a contender needs the commit that this tree is compared with.
     pub(crate) fn needs_before(&self) -> bool {
         self.contenders().into_iter().any(Contender::is_before)
     }
@@ -48,7 +48,8 @@ impl Args {
     }
 }
 
-/// Lets all take turns. Each round begins with another one, so that none always follows the same.
+/// Measures all contenders in turns. Each round begins with another one, so that none always
+/// follows the same one.
 pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report> {
     wrk::check()?;
     let mut contenders = args.contenders();

@@ -1,4 +1,4 @@
-//! Where the figures come from.
+//! The machine that the figures come from.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,7 @@ use testbed::find_tool;
 use super::stats::{figure, percentile};
 use crate::run::{command, output};
 
-/// The machine, its disk, and the versions of what was measured.
+/// Describes the machine, its disk, and the versions of the programs that were measured.
 pub(crate) fn description() -> anyhow::Result<String> {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_default();
     let cores = std::thread::available_parallelism()?;
@@ -40,7 +40,7 @@ fn field(path: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The disk that the servers write to.
+/// Measures an fsync on the disk that the servers write to. Returns the median in microseconds.
 fn fsync_micros() -> anyhow::Result<f64> {
     let scratch = testbed::Scratch::new()?;
     let mut file = File::create(scratch.path().join("fsync"))?;

@@ -1,4 +1,5 @@
-//! More clients than there is room for: those who are refused hear it at once, the others are served as before.
+//! Measures the gateway with more clients than it has room for: those that are refused learn that
+//! at once, the others are served as before.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +13,16 @@ use super::{
 };
 use crate::run::say;
 
-/// How it is measured.
+/// Options of the measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many clients bring the gateway to its limit
+    /// Clients that bring the gateway to its limit
     #[arg(long, default_value_t = 256)]
     clients: usize,
-    /// How many times as many come then
+    /// Factor by which the number of clients grows then
     #[arg(long, default_value_t = 10)]
     times: usize,
-    /// For how long, in seconds
+    /// Seconds that each phase takes
     #[arg(long, default_value_t = 30)]
     seconds: u64,
 }
@@ -42,7 +43,7 @@ struct Figures {
     failed: usize,
 }
 
-/// Each phase has a gateway of its own, so that its memory is told too.
+/// Measures all phases in turns. Each has a gateway of its own, so that its memory is measured too.
 pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report> {
     let mut figures: [Figures; 3] = Default::default();
     let (many, time) = (args.clients * args.times, Duration::from_secs(args.seconds));
@@ -65,8 +66,8 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     Ok(report(args, rounds, &figures))
 }
 
-/// How long it takes until one client alone is answered as if nothing had been, in milliseconds: ten times in a row within
-/// twice the time that the bus takes.
+/// Returns the time until one client alone is answered as if there had been no overload, in
+/// milliseconds: ten times in a row within twice the time that the bus takes.
 async fn recovery(address: &str) -> anyhow::Result<f64> {
     const USUAL: f64 = 5.0;
     let started = Instant::now();

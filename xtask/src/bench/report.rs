@@ -1,4 +1,4 @@
-//! The result as text: Markdown, whose tables line up, so that it reads well in a terminal too. Pure.
+//! The result as Markdown, with aligned tables, so that it reads well in a terminal too. Pure.
 
 use std::fmt::Write;
 
@@ -10,18 +10,18 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// A report with a title.
+    /// Returns a report with a title.
     pub(crate) fn new(title: &str) -> Self {
         Self { text: format!("# {title}\n"), faults: 0 }
     }
 
-    /// Adds what must not be: whoever reads it sees that first, and the benchmark fails.
+    /// Adds a fault in bold, so that a reader sees it first. The benchmark fails if there is one.
     pub(crate) fn fault(&mut self, text: &str) {
         self.faults += 1;
         self.say(&format!("**Not as it has to be: {text}**"));
     }
 
-    /// The number of faults that it tells of.
+    /// Returns the number of faults.
     pub(crate) fn faults(&self) -> usize {
         self.faults
     }
@@ -64,7 +64,7 @@ impl Report {
         }
     }
 
-    /// All of it.
+    /// Returns the whole text.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

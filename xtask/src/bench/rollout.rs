@@ -1,4 +1,5 @@
-//! Rollouts beside `kubectl set image` and `kubectl rollout status` on the same cluster, timed by the API server's audit log.
+//! Measures rollouts beside `kubectl set image` and `kubectl rollout status` on the same cluster,
+//! timed by the API server's audit log.
 
 use std::time::{Duration, Instant};
 
@@ -16,35 +17,35 @@ use super::{
 };
 use crate::run::say;
 
-/// What is measured.
+/// Options of the measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many rollouts a round, one after the other
+    /// Rollouts a round, one after the other
     #[arg(long, default_value_t = 20)]
     rollouts: u64,
-    /// How many targets get a build at once
+    /// Targets that get a build at once
     #[arg(long, default_value_t = 500)]
     targets: usize,
 }
 
 const NAMESPACE: &str = "bench";
 
-/// How long all of them at once may take.
+/// The time that all rollouts at once may take.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 type Time = DateTime<Utc>;
 
-/// What a round gave.
+/// The figures of all rounds.
 #[derive(Debug, Default)]
 struct Figures {
-    /// Milliseconds from the command, or the post, to the word that it is done.
+    /// Milliseconds from the post, or the command, until success is reported.
     ours: Series,
     kubectl: Series,
-    /// Seconds from the write of an image that does not exist to the word that it will not be.
+    /// Seconds from the write of an image that does not exist until its failure is reported.
     failed: Series,
 }
 
-/// Milliseconds of single rollouts, over all rounds.
+/// The latencies of single rollouts over all rounds, in milliseconds.
 #[derive(Debug, Default)]
 struct Latencies {
     to_patch: Vec<f64>,
@@ -74,7 +75,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     cluster.kubectl(&all).await?;
     let gateway = bus.gateway(&[]).await?;
 
-    // It waits as long as Kubernetes does by default, ten minutes, and takes nothing meanwhile.
+    // kubectl waits for ten minutes, the default of Kubernetes, and uses no resources meanwhile.
     let waiting = async {
         let started = Instant::now();
         let image = format!("app=x/waiting:{}", Fate::ImageNotFound.tag(2));
@@ -100,7 +101,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     Ok(report(args, rounds, &figures, latencies, &at_once, kubectl_named))
 }
 
-/// The namespace, and what lets the deployer do everything.
+/// Returns the namespace, and a binding that lets the deployer do everything.
 pub(super) fn rights() -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
@@ -123,7 +124,7 @@ pub(super) fn deployments<'a>(names: impl Iterator<Item = &'a str>) -> String {
         .to_string()
 }
 
-/// A deployer, built with all optimizations, with these targets.
+/// Starts a deployer with these targets, built with all optimizations.
 pub(super) async fn deployer(
     bus: &Bus,
     cluster: &Cluster,
@@ -156,7 +157,8 @@ pub(super) async fn verdict(ci: &http::Client, id: &str) -> anyhow::Result<Value
     .await
 }
 
-/// Ours and kubectl's in turns; and an image that does not exist, once a round.
+/// Runs our rollouts and kubectl's in turns, and one with an image that does not exist once a
+/// round.
 async fn one_by_one(
     args: &Args,
     rounds: usize,
@@ -201,7 +203,7 @@ async fn one_by_one(
     Ok((figures, latencies(&builds, &log)?))
 }
 
-/// Holds single rollouts beside what the API server wrote down.
+/// Compares single rollouts with the API server's audit log.
 fn latencies(builds: &[Value], log: &[audit::Request]) -> anyhow::Result<Latencies> {
     let mut found = Latencies::default();
     let mut requests = 0;
@@ -225,7 +227,7 @@ fn latencies(builds: &[Value], log: &[audit::Request]) -> anyhow::Result<Latenci
             .context("not complete")?;
         found.to_patch.push(millis(patch.asked - received));
         found.to_verdict.push(millis(finished - decides.asked));
-        // Events follow the verdict.
+        // Kubernetes events are written after the verdict.
         let end = finished + TimeDelta::milliseconds(20);
         let during = |request: &&audit::Request| request.asked >= received && request.asked <= end;
         requests += log.iter().filter(|request| request.user == "deployer").filter(during).count();
@@ -234,7 +236,7 @@ fn latencies(builds: &[Value], log: &[audit::Request]) -> anyhow::Result<Latenci
     Ok(found)
 }
 
-/// What all at once took.
+/// The figures of all rollouts at once.
 struct AtOnce {
     rollouts: usize,
     seconds: f64,
@@ -259,7 +261,7 @@ async fn at_once(
     let started = Instant::now();
     let tag = Fate::Ready.tag(2);
     let mut ids = Vec::new();
-    // As many at a time as the gateway lets one client post.
+    // The gateway lets one client post this many builds at a time.
     for names in names.chunks(32) {
         ids.extend(try_join_all(names.iter().map(|name| post(&ci, name, &tag))).await?);
     }

@@ -1,4 +1,5 @@
-//! What more gateways, more workers, and three servers of the bus in place of one change.
+//! Measures the effect of more gateways, more workers, and three servers of the bus in place of
+//! one.
 
 use std::time::{Duration, Instant};
 
@@ -16,25 +17,25 @@ use super::{
 };
 use crate::run::say;
 
-/// How many clients post at once, all gateways together.
+/// The numbers of clients that post at once, over all gateways.
 const CONNECTIONS: [usize; 3] = [1, 256, 1_000];
 
-/// Gateways, and servers of the bus.
+/// The numbers of gateways and of servers of the bus.
 const INTAKE: [(usize, usize); 6] = [(1, 1), (2, 1), (4, 1), (1, 3), (2, 3), (4, 3)];
 
-/// Workers, and servers of the bus.
+/// The numbers of workers and of servers of the bus.
 const STORING: [(usize, usize); 4] = [(1, 1), (2, 1), (4, 1), (1, 3)];
 
-/// The number of contacts that were committed together, of those that wait.
+/// The number of contacts in each group that waits.
 const GROUP: u64 = 50;
 
-/// How it is measured.
+/// Options of the measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How long each measurement of gateways takes, in seconds
+    /// Seconds that each measurement of gateways takes
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// How many contacts wait for workers
+    /// Contacts that wait for workers
     #[arg(long, default_value_t = 200_000)]
     contacts: u64,
 }
@@ -45,12 +46,12 @@ struct Intake {
     rate: Series,
     p50: Series,
     p99: Series,
-    /// Requests, and those of them that were refused or had no answer.
+    /// The number of requests; `not_accepted` of them were refused or had no answer.
     requests: f64,
     not_accepted: f64,
 }
 
-/// Lets all take turns.
+/// Measures all combinations in turns.
 pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report> {
     wrk::check()?;
     let time = Duration::from_secs(args.seconds);
@@ -71,7 +72,8 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
 }
 
 impl Intake {
-    /// Adds what the gateways did in a round: all of them took so much, and the slowest was so slow.
+    /// Adds the result of a round: the rate of all gateways together, and the latency of the
+    /// slowest.
     fn add(&mut self, seen: &[wrk::Seen], time: Duration) {
         let most = |of: fn(&wrk::Seen) -> f64| seen.iter().map(of).fold(0.0, f64::max);
         self.rate.push(seen.iter().map(|seen| seen.rate).sum());
@@ -98,7 +100,7 @@ async fn gateways_take(
     for index in 0..gateways {
         running.push(bus.gateway_in(&format!("gateway-{index}"), &[]).await?);
     }
-    // One client talks to one of them.
+    // A single client uses a single gateway.
     let used = gateways.min(connections);
     let load = running[..used]
         .iter()
@@ -178,7 +180,7 @@ fn report(args: &Args, rounds: usize, intake: &[Vec<Intake>], storing: &[Series]
     report
 }
 
-/// Such as `2 gateways, 3 servers`.
+/// Names a combination, such as `2 gateways, 3 servers`.
 fn name((ours, servers): (usize, usize), what: &str) -> String {
     let many =
         |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });

@@ -1,4 +1,4 @@
-//! Servers and services that are measured, started anew: release builds, without a past.
+//! Starts the servers and services that are measured: release builds, without earlier data.
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::build::Build;
 /// The ways to run the bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One server, for everybody on the machine.
+    /// One server, open to everyone on the machine.
     Plain,
     /// One server as it is deployed: TLS, and an account a process.
     Secured,
@@ -30,12 +30,12 @@ pub(crate) struct Bus {
 }
 
 impl Bus {
-    /// One server, for the programs of this tree.
+    /// Starts a bus of one server for the programs of this tree.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         Self::start_as(Kind::Plain, Build::This).await
     }
 
-    /// A bus for the programs of a build.
+    /// Starts a bus of this kind for the programs of a build.
     pub(crate) async fn start_as(kind: Kind, build: Build) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let folder = scratch.folder("nats")?;
@@ -50,7 +50,7 @@ impl Bus {
         Self { scratch, servers, access, build }.with_streams().await
     }
 
-    /// One server that is started in a way of its own, for the programs of this tree.
+    /// Starts a bus of one server with a changed start, for the programs of this tree.
     pub(crate) async fn start_adapted(change: impl FnOnce(Spec) -> Spec) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let servers = vec![Nats::start_adapted(&scratch.folder("nats")?, change).await?];
@@ -62,32 +62,32 @@ impl Bus {
         Ok(self)
     }
 
-    /// Whose programs use it.
+    /// Returns the build whose programs use the bus.
     pub(crate) fn build(&self) -> Build {
         self.build
     }
 
-    /// The processes that it is made of.
+    /// Returns the processes of the bus.
     pub(crate) fn servers(&self) -> Vec<&Server> {
         self.servers.iter().map(|nats| &nats.server).collect()
     }
 
-    /// Fails if one of its servers has ended.
+    /// Fails if a server of the bus has ended.
     pub(crate) fn check_running(&mut self) -> anyhow::Result<()> {
         self.servers.iter_mut().try_for_each(|nats| nats.server.check_running())
     }
 
-    /// The addresses that clients connect to.
+    /// Returns the addresses that clients connect to.
     pub(crate) fn url(&self) -> String {
         Nats::urls(&self.servers)
     }
 
-    /// One of its servers.
+    /// Returns the address of one server.
     pub(crate) fn url_of_one(&self) -> String {
         self.servers[0].url()
     }
 
-    /// Has a service make its streams, with as many copies as there are servers.
+    /// Runs `provision` of a service, with as many replicas of its streams as there are servers.
     pub(crate) async fn provision(&self, spec: &Spec) -> anyhow::Result<()> {
         let spec = spec.clone().env("STREAM_REPLICAS", self.servers.len().to_string());
         Service::run(&self.sign_in(spec, "provision"), "provision").await.map(drop)
@@ -104,12 +104,12 @@ impl Bus {
         self.build.of(Gateway::spec(&self.scratch.path().join(folder), &self.url())?)
     }
 
-    /// A gateway on it, with some settings of its own.
+    /// Starts a gateway on the bus, with some settings of its own.
     pub(crate) async fn gateway(&self, settings: &[(&str, &str)]) -> anyhow::Result<Gateway> {
         self.gateway_in("gateway", settings).await
     }
 
-    /// The same, in a folder of its own: one of several.
+    /// Starts one of several gateways on the bus, in a folder of its own.
     pub(crate) async fn gateway_in(
         &self,
         folder: &str,
@@ -144,7 +144,7 @@ impl Bus {
         bail!("the bus ended the connection")
     }
 
-    /// The start of a worker on it, which does not sign in.
+    /// Returns the specification of a worker on the bus, which does not sign in.
     pub(crate) fn worker_spec(
         &self,
         folder: &str,
@@ -156,12 +156,12 @@ impl Bus {
     }
 }
 
-/// A figure of a result.
+/// Returns a figure of a result.
 pub(crate) fn number(result: &Value, name: &str) -> anyhow::Result<f64> {
     result[name].as_f64().with_context(|| format!("no {name} in {result}"))
 }
 
-/// Memory of a process in MiB; not a number if it has ended.
+/// Converts the memory of a process to MiB, or to NaN if the process has ended.
 pub(crate) fn mib(kib: Option<u64>) -> f64 {
     let kib = kib.and_then(|kib| u32::try_from(kib).ok());
     kib.map_or(f64::NAN, |kib| f64::from(kib) / 1024.0)

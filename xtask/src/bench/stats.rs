@@ -1,16 +1,16 @@
-//! What came out in each round, and what that says. Pure.
+//! The figures of all rounds, with their medians, ratios and percentiles. Pure.
 
 /// One figure of one contender, in the order of the rounds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Series(Vec<f64>);
 
 impl Series {
-    /// Adds a round.
+    /// Adds the figure of a round.
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }
 
-    /// The middle one; not a number if there is none.
+    /// Returns the median, or NaN if there is no figure.
     pub(crate) fn median(&self) -> f64 {
         let sorted = self.sorted();
         let middle = sorted.len() / 2;
@@ -21,12 +21,12 @@ impl Series {
         }
     }
 
-    /// This as a multiple of another, round by round.
+    /// Returns this series as a multiple of another, round by round.
     pub(crate) fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(ours, theirs)| ours / theirs).collect())
     }
 
-    /// The median, and how far the rounds lie apart: `2.5 (2.1–3.0)`.
+    /// Returns the median and the range of the rounds as text: `2.5 (2.1–3.0)`.
     pub(crate) fn show(&self) -> String {
         let sorted = self.sorted();
         match (sorted.first(), sorted.last()) {
@@ -44,7 +44,7 @@ impl Series {
     }
 }
 
-/// A number with as many digits as mean something, and thousands apart.
+/// Formats a number with as many digits as are meaningful, and a comma between thousands.
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => {
@@ -63,7 +63,7 @@ pub(crate) fn figure(value: f64) -> String {
     }
 }
 
-/// The value below which so many percent lie; 0 if there are none.
+/// Returns the value below which this percentage of the values lies, or 0 if there are no values.
 pub(crate) fn percentile(values: &mut [f64], percent: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(

@@ -1,4 +1,5 @@
-//! What traces cost the intake of contacts, and what becomes of it when the collector is slow or away.
+//! Measures the cost of traces for the intake of contacts, also while the collector is slow or
+//! away.
 
 use std::time::{Duration, Instant};
 
@@ -13,24 +14,24 @@ use super::{
 };
 use crate::run::say;
 
-/// How many clients post at once.
+/// The numbers of clients that post at once.
 const CONNECTIONS: [usize; 2] = [32, 256];
 
-/// How often memory is looked at under full load.
+/// The interval between two readings of the memory under full load.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How it is measured.
+/// Options of the measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How long each measurement takes, in seconds
+    /// Seconds that each measurement takes
     #[arg(long, default_value_t = 6)]
     seconds: u64,
-    /// How long the gateway is under full load without its collector, in minutes
+    /// Minutes that the gateway is under full load without its collector
     #[arg(long, default_value_t = 10)]
     minutes: u64,
 }
 
-/// Where spans go.
+/// The destination of spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contender {
     Nowhere,
@@ -75,7 +76,7 @@ impl Contender {
     }
 }
 
-/// Lets all take turns, and then leaves one without its collector for long.
+/// Measures all contenders in turns, and then one gateway that is without its collector for long.
 pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report> {
     wrk::check()?;
     let time = Duration::from_secs(args.seconds);
@@ -94,7 +95,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     Ok(report(args, rounds, &rates, &memory))
 }
 
-/// The gateway's memory under full load, with its collector away, in MiB.
+/// Measures the gateway's memory under full load, in MiB, while its collector is away.
 async fn memory(time: Duration) -> anyhow::Result<Vec<f64>> {
     let bus = Bus::start().await?;
     let collector = Collector::dead();
@@ -103,7 +104,7 @@ async fn memory(time: Duration) -> anyhow::Result<Vec<f64>> {
     while begun.elapsed() < time {
         wrk::post_contacts(&gateway.url, 256, LOOK_EVERY).await?;
         seen.push(gateway.metric("process_resident_memory_bytes").await? / 1024.0 / 1024.0);
-        // What is full takes nothing more: the stream is emptied, as a worker would.
+        // A full stream takes nothing more, so it is emptied, as a worker would do.
         bus.empty("CONTACTS").await?;
     }
     Ok(seen)

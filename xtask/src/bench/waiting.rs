@@ -1,4 +1,5 @@
-//! Many who wait for one verdict, and many who listen to all: what they take of the gateway's memory, and how soon they hear it.
+//! Measures many clients that wait for one verdict, and many that listen to all: the memory of the
+//! gateway, and the time until the clients receive the verdict.
 
 use std::time::Duration;
 
@@ -20,15 +21,15 @@ use super::{
 };
 use crate::run::say;
 
-/// How it is measured.
+/// Options of the measurement.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// How many wait, and how many listen
+    /// Clients that wait, and as many that listen
     #[arg(long, default_value_t = 2_000)]
     clients: usize,
 }
 
-/// How long everything in a round may take.
+/// The time that everything in a round may take.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 type Time = DateTime<Utc>;
@@ -40,7 +41,7 @@ struct Figures {
     listening: Heard,
 }
 
-/// Milliseconds from the verdict to those who hear it.
+/// Milliseconds from the verdict until the clients receive it.
 #[derive(Debug, Default)]
 struct Heard {
     p50: Series,
@@ -63,7 +64,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
     let mut figures = Figures::default();
     for round in 1..=rounds {
         let gateway = bus.gateway(&[]).await?;
-        // Nothing is decided until all are there.
+        // The deployer decides nothing until all clients are there.
         deployer.server.pause()?;
         let tag = Fate::Ready.tag(round as u64 + 1);
         let id = rollout::post(&gateway.ci(), "ours", &tag).await?;
@@ -93,7 +94,7 @@ pub(crate) async fn measure(args: &Args, rounds: usize) -> anyhow::Result<Report
 
 type Clients = JoinSet<anyhow::Result<Time>>;
 
-/// All who wait, and all who listen, once the gateway has them.
+/// Starts the clients that wait and those that listen. Returns once the gateway serves all of them.
 async fn clients(gateway: &Gateway, count: usize, id: &str) -> anyhow::Result<(Clients, Clients)> {
     let address = gateway.url.trim_start_matches("http://").to_owned();
     let (there, mut here) = mpsc::unbounded_channel();
@@ -123,7 +124,8 @@ async fn clients(gateway: &Gateway, count: usize, id: &str) -> anyhow::Result<(C
     Ok((waiting, listening))
 }
 
-/// Asks, and gives when something was heard. Tells once the answer has begun, if that is of interest.
+/// Sends a request, and returns the time at which the answer contained a text. Reports the begin of
+/// the answer, if a channel is given.
 async fn hear(
     address: String,
     path: String,

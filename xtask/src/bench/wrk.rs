@@ -14,28 +14,28 @@ use crate::run::{command, output};
 pub(crate) enum Body {
     /// Contacts that are accepted.
     Valid,
-    /// Contacts of the same size whose address is none.
+    /// Contacts of the same size with an invalid address.
     Invalid,
 }
 
-/// The answers that wrk saw.
+/// The answers that wrk received.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Seen {
-    /// Answers.
+    /// The number of answers.
     pub(crate) answers: f64,
-    /// Answers a second.
+    /// The number of answers a second.
     pub(crate) rate: f64,
     /// The median latency, in milliseconds.
     pub(crate) p50: f64,
     /// The latency that one in a hundred exceeds, in milliseconds.
     pub(crate) p99: f64,
-    /// Answers that were no success.
+    /// The number of answers other than a success.
     pub(crate) refused: f64,
-    /// Requests without an answer.
+    /// The number of requests without an answer.
     pub(crate) failed: f64,
 }
 
-/// Fails if wrk is not there.
+/// Fails if wrk is not installed.
 pub(crate) fn check() -> anyhow::Result<()> {
     ensure!(
         on_path("wrk").is_some(),
@@ -44,7 +44,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Posts contacts over so many connections for so long.
+/// Posts contacts over a number of connections for a time.
 pub(crate) async fn post_contacts(
     url: &str,
     connections: usize,
@@ -53,7 +53,7 @@ pub(crate) async fn post_contacts(
     post(url, connections, time, Body::Valid).await
 }
 
-/// Posts contacts of a kind over so many connections for so long.
+/// Posts contacts of a kind over a number of connections for a time.
 pub(crate) async fn post(
     url: &str,
     connections: usize,

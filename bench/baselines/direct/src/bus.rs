@@ -1,4 +1,4 @@
-//! The stream `CONTACTS`, by the client alone.
+//! The stream `CONTACTS`, through the NATS client alone.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use crate::contact::{self, Message, Size};
 
 const SUBJECT: &str = "contacts.submitted";
 
-/// The number of messages that are on their way at once while the stream is filled.
+/// The number of messages in flight while the stream is filled.
 const FILLING: usize = 8;
 
-/// Publishes groups for so long, each once the one before is acknowledged.
+/// Publishes groups for a time, each once the one before is acknowledged.
 pub(crate) async fn publish(url: &str, group: usize, time: Duration) -> anyhow::Result<Value> {
     let jetstream = jetstream::new(async_nats::connect(url).await?);
     let (started, mut times) = (Instant::now(), Vec::new());
@@ -35,7 +35,7 @@ pub(crate) async fn publish(url: &str, group: usize, time: Duration) -> anyhow::
     }))
 }
 
-/// Publishes so many contacts, in groups that are a message each.
+/// Publishes a number of contacts, in groups that are a message each.
 pub(crate) async fn fill_groups(
     url: &str,
     size: Size,
@@ -51,7 +51,7 @@ pub(crate) async fn fill_groups(
     Ok(json!({"contacts": contacts, "messages": messages}))
 }
 
-/// Publishes so many contacts, each a message of its own, in atomic batches.
+/// Publishes a number of contacts, each a message of its own, in atomic batches.
 pub(crate) async fn fill_batches(
     url: &str,
     size: Size,
@@ -65,7 +65,7 @@ pub(crate) async fn fill_batches(
     Ok(json!({"contacts": contacts, "messages": contacts}))
 }
 
-/// So many in parts of the same size, of which the last one may be smaller.
+/// Splits contacts into parts of the same size, of which the last one may be smaller.
 fn parts(contacts: usize, size: usize) -> impl Iterator<Item = usize> {
     (0..contacts).step_by(size).map(move |done| size.min(contacts - done))
 }

@@ -8,13 +8,13 @@ use uuid::Uuid;
 /// The length of a contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Size {
-    /// Some 200 bytes.
+    /// About 200 bytes.
     Usual,
-    /// As much as the form takes, in characters of four bytes: 21 KB.
+    /// As much as the form allows, in characters of four bytes: 21 KB.
     Largest,
 }
 
-/// A message, as the gateway sends it.
+/// A message, as the gateway publishes it.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) headers: HeaderMap,
@@ -41,14 +41,14 @@ impl Size {
     }
 }
 
-/// Contacts that are committed together: one message (version 2).
+/// Returns one message of contacts that are committed together (version 2).
 pub(crate) fn group(size: Size, contacts: usize) -> Message {
     let contacts: Vec<_> = (0..contacts).map(|_| size.contact(Uuid::now_v7())).collect();
     let payload = json!({"v": 2, "contacts": contacts}).to_string();
     Message { headers: headers(Uuid::now_v7()), payload }
 }
 
-/// A contact that is a message of its own (version 1).
+/// Returns a contact that is a message of its own (version 1).
 pub(crate) fn single(size: Size) -> Message {
     let id = Uuid::now_v7();
     let mut contact = size.contact(id);
@@ -56,7 +56,7 @@ pub(crate) fn single(size: Size) -> Message {
     Message { headers: former_headers(id), payload: contact.to_string() }
 }
 
-/// The headers of a group: those that somebody reads.
+/// Returns the headers of a group: only those that somebody reads.
 fn headers(id: Uuid) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", id.to_string());
@@ -65,7 +65,7 @@ fn headers(id: Uuid) -> HeaderMap {
     headers
 }
 
-/// The headers that version 1 had in addition.
+/// Returns the headers of version 1, which has more of them.
 fn former_headers(id: Uuid) -> HeaderMap {
     let mut headers = headers(id);
     for (name, value) in [
@@ -81,7 +81,7 @@ fn former_headers(id: Uuid) -> HeaderMap {
     headers
 }
 
-/// A document, as the worker stores it.
+/// Returns a document, as the worker stores it.
 pub(crate) fn document() -> Document {
     let id = Uuid::now_v7();
     doc! {

@@ -1,5 +1,5 @@
-//! Baselines of the benchmarks: NATS and MongoDB through their Rust clients alone, with messages and documents like ours. Each
-//! command prints one line of JSON.
+//! Baselines of the benchmarks: NATS and MongoDB through their Rust clients alone, with messages
+//! and documents like ours. Each command prints one line of JSON.
 
 mod bus;
 mod contact;
@@ -23,7 +23,7 @@ enum Cli {
         /// Contacts in a group, which is one message
         #[arg(long, default_value_t = 1, value_parser = at_least_one)]
         group: usize,
-        /// For how many seconds
+        /// Seconds that groups are published for
         #[arg(long)]
         seconds: u64,
     },
@@ -78,7 +78,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "the result is for the benchmark that started this")]
 async fn main() -> anyhow::Result<()> {
-    // Fails only if one is set already.
+    // Fails only if a provider is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match Cli::parse() {
         Cli::Publish { url, group, seconds } => {

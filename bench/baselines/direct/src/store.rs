@@ -1,4 +1,4 @@
-//! The collection `contacts`, by the driver alone.
+//! The collection `contacts`, through the MongoDB driver alone.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::contact::document;
 
-/// Inserts so many documents, one batch after the other, and waits for each.
+/// Inserts a number of documents, one batch after the other, and waits for each batch.
 pub(crate) async fn insert(
     uri: &str,
     database: &str,

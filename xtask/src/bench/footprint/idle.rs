@@ -1,4 +1,4 @@
-//! The services when there is nothing to do.
+//! Measures the services while they are idle.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::{
     up::cluster,
 };
 
-/// The time that it is left alone before it is looked at.
+/// The time for which a service is left alone before its memory is read.
 const IDLE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ struct Figures {
     start: Series,
 }
 
-/// Starts each in every round, and tells of it.
+/// Starts each service in every round, and reports the figures.
 pub(super) async fn measure(report: &mut Report, rounds: usize) -> anyhow::Result<()> {
     let scratch = Scratch::new()?;
     let nats = Nats::start(&scratch.folder("nats")?).await?;

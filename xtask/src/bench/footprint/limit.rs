@@ -1,10 +1,10 @@
-//! A limit of the memory of one process, as a container has one: a cgroup, where we may make one.
+//! A memory limit for one process, as a container has one: a cgroup, if we may make one.
 
 use std::{fs, path::PathBuf};
 
 use testbed::Spec;
 
-/// Enters the cgroup, and becomes the program. So all that it ever takes is counted.
+/// A script that enters the cgroup and becomes the program, so that all its memory is counted.
 const ENTER: &str = r#"echo $$ >"$0" && exec "$@""#;
 
 /// The files of a memory controller.
@@ -12,7 +12,7 @@ const ENTER: &str = r#"echo $$ >"$0" && exec "$@""#;
 struct Controller {
     folder: &'static str,
     limit: &'static str,
-    /// The limit of memory and swap together, or of swap alone. Kubernetes' nodes have no swap.
+    /// The limit of memory and swap together, or of swap alone. Nodes of Kubernetes have no swap.
     swap: &'static str,
     events: &'static str,
     peak: &'static str,
@@ -34,7 +34,7 @@ const V2: Controller = Controller {
     peak: "memory.peak",
 };
 
-/// A cgroup with a limit. It goes when this value does, if nothing runs in it any more.
+/// A cgroup with a limit. Dropping it removes the cgroup, if no process runs in it any more.
 #[derive(Debug)]
 pub(super) struct Limit {
     controller: Controller,
@@ -48,11 +48,12 @@ impl Drop for Limit {
 }
 
 impl Limit {
-    /// Makes one; none if that is not allowed here.
+    /// Makes a cgroup with a limit in bytes. Returns none if that is not allowed here.
     pub(super) fn new(bytes: u64) -> Option<Self> {
         let v2 = fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false);
         if v2 {
-            // Done already, or refused: then there is no file for the limit.
+            // Has no effect if it was done before. If it is refused, there is no file for the
+            // limit.
             let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
         }
         let controller = if v2 { V2 } else { V1 };
@@ -64,13 +65,14 @@ impl Limit {
         Some(limit)
     }
 
-    /// A file that is not there is not made.
+    /// Writes a value to a file of the cgroup, unless the file is missing. Returns whether that
+    /// succeeded.
     fn set(&self, file: &str, value: u64) -> bool {
         let path = self.folder.join(file);
         path.is_file() && fs::write(path, value.to_string()).is_ok()
     }
 
-    /// The same program, in here from its start.
+    /// Returns the same program, in the cgroup from its start.
     pub(super) fn hold(&self, mut spec: Spec) -> Spec {
         let args = std::mem::take(&mut spec.args);
         let program = std::mem::replace(&mut spec.program, PathBuf::from("/bin/sh"));
@@ -78,13 +80,13 @@ impl Limit {
         spec.args(["-c", ENTER]).args([procs, program]).args(args)
     }
 
-    /// The number of processes in here that the kernel has killed for want of memory.
+    /// Returns the number of processes in the cgroup that the kernel has killed for lack of memory.
     pub(super) fn kills(&self) -> Option<u64> {
         let text = self.read(self.controller.events)?;
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
     }
 
-    /// The most memory that was in use in here, in KiB, with what the kernel keeps of files.
+    /// Returns the most memory that the cgroup has used, in KiB, with the kernel's cache of files.
     pub(super) fn peak_kib(&self) -> Option<u64> {
         Some(self.read(self.controller.peak)?.trim().parse::<u64>().ok()? / 1024)
     }

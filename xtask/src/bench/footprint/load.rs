@@ -1,4 +1,4 @@
-//! The bus under full load, with as much memory as it is deployed with.
+//! Measures the bus under full load, with the memory of its deployment.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::{
     run::say,
 };
 
-/// Its memory, as `k8s/nats.yaml` says.
+/// The memory limit of the bus in `k8s/nats.yaml`.
 const LIMIT_MIB: u64 = 512;
 const GO_LIMIT: (&str, &str) = ("GOMEMLIMIT", "400MiB");
 
@@ -25,7 +25,7 @@ const CONNECTIONS: usize = 256;
 /// The duration of one run of the load.
 const SLICE: Duration = Duration::from_secs(10);
 
-/// The time from one look at the memory to the next.
+/// The interval between two readings of the memory.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The result of one run of the load.
@@ -33,22 +33,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 struct Slice {
     ended: Duration,
     rate: f64,
-    /// The most memory that the bus held at a look, in MiB.
+    /// The most memory that the bus held at a reading, in MiB.
     resident: f64,
     wrong: f64,
 }
 
-/// The memory at the end.
+/// The highest memory of the whole run in MiB, read at its end.
 #[derive(Clone, Copy, Debug)]
 struct End {
     peak: f64,
-    /// With what the kernel keeps of files. None without a cgroup.
+    /// The memory with the kernel's cache of files; none without a cgroup.
     all: Option<f64>,
 }
 
-/// Puts the bus under load, and tells of it. It fails if the bus ends.
+/// Puts the bus under load, and reports the figures. Fails if the bus ends.
 pub(super) async fn measure(report: &mut Report, args: &Args) -> anyhow::Result<()> {
-    // Before the bus, so that it goes after it.
+    // Made before the bus, so that the cgroup is dropped after the bus.
     let limit = Limit::new(LIMIT_MIB * 1024 * 1024);
     let in_a_container = |spec: Spec| {
         let spec = spec.env(GO_LIMIT.0, GO_LIMIT.1);
@@ -85,7 +85,7 @@ pub(super) async fn measure(report: &mut Report, args: &Args) -> anyhow::Result<
     Ok(())
 }
 
-/// One run of the load, and the most memory that a server held meanwhile.
+/// Runs the load once. Returns its result, and the most memory that a server held meanwhile.
 async fn run(url: &str, server: &Server) -> anyhow::Result<(Seen, f64)> {
     let load = wrk::post_contacts(url, CONNECTIONS, SLICE);
     tokio::pin!(load);

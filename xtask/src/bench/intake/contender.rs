@@ -1,4 +1,4 @@
-//! Those that are measured.
+//! The contenders, and the measurement of each.
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::bench::{
     wrk::{self, Body},
 };
 
-/// One that is measured.
+/// A contender of the measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(super) enum Contender {
     /// The gateway of this tree
@@ -56,7 +56,7 @@ impl Contender {
         BeforeThree,
     ];
 
-    /// The numbers of clients that post at once.
+    /// Returns the numbers of clients that post at once.
     pub(super) fn connections(self) -> &'static [usize] {
         match self {
             Ours | Self::Flask | Before | Refusing | Self::Bus => &[1, 32, 256, 1_000],
@@ -64,12 +64,12 @@ impl Contender {
         }
     }
 
-    /// It is of the commit that this tree is compared with.
+    /// Returns whether the contender is of the commit that this tree is compared with.
     pub(super) fn is_before(self) -> bool {
         matches!(self, Before | BeforeSecured | BeforeThree)
     }
 
-    /// It is of this tree, and has to answer each request as it should.
+    /// Returns whether the contender is of this tree, and has to answer each request as it should.
     pub(super) fn is_ours(self) -> bool {
         matches!(self, Ours | Refusing | GatewaySecured | GatewayThree)
     }
@@ -86,7 +86,9 @@ impl Contender {
         }
     }
 
-    /// As shipped then, it refused what it could not take within some 30 ms, which 1,000 at once are. This tree's has no settings.
+    /// Returns the settings of the gateway. With its own, the earlier commit refused contacts that
+    /// it could not take within some 30 ms, which happens with 1,000 at once. The gateway of this
+    /// tree needs none.
     fn settings(self) -> &'static [(&'static str, &'static str)] {
         if self.is_before() { &[("MAX_CONTACTS_IN_PROGRESS", "2000")] } else { &[] }
     }
@@ -110,7 +112,7 @@ impl fmt::Display for Contender {
     }
 }
 
-/// The app, which lives as long as the benchmark, and the time that each is measured for.
+/// The app, which lives as long as the benchmark, and the duration of each measurement.
 pub(super) struct Stage {
     time: Duration,
     app: Option<App>,
@@ -128,7 +130,7 @@ impl Stage {
         Ok(Self { time, app })
     }
 
-    /// Measures one, on servers without a past.
+    /// Measures a contender on servers without earlier data.
     pub(super) async fn measure(
         &self,
         contender: Contender,
@@ -176,7 +178,7 @@ async fn gateway(
     Ok(Outcome::of_requests(seen, body, meter.used()?))
 }
 
-/// Fails unless such a contact is refused for what it is, and not because there is no room.
+/// Fails unless an invalid contact is refused as invalid, and not because there is no room.
 async fn check_refusal(gateway: &Gateway) -> anyhow::Result<()> {
     let contact = json!({"name": "Visitor", "email": "example.org", "message": "Hello"});
     let answer = gateway.http.post_json("/api/contact", &contact).await?;

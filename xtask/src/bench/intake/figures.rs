@@ -16,13 +16,13 @@ pub(super) struct Outcome {
     rate: f64,
     p50: f64,
     p99: f64,
-    /// Of the process that takes contacts; none if there is none.
+    /// The cost of the process that takes contacts; none if there is no such process.
     service: Option<f64>,
-    /// Of the server that stores them; none if nothing is stored.
+    /// The cost of the server that stores contacts; none if nothing is stored.
     server: Option<f64>,
-    /// Of the program that makes the load.
+    /// The cost of the program that makes the load.
     load: f64,
-    /// Requests with no answer, or another than they should have.
+    /// The number of requests with no answer, or another than they should have.
     wrong: f64,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The figures of one at one number of connections.
+/// The figures of one contender at one number of connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Column {
     pub(super) rate: Series,
@@ -73,7 +73,7 @@ pub(super) struct Column {
     pub(super) wrong: f64,
 }
 
-/// All figures.
+/// The figures of all contenders.
 #[derive(Debug, Default)]
 pub(super) struct Figures(BTreeMap<(Contender, usize), Column>);
 
@@ -93,7 +93,7 @@ impl Figures {
         self.0.get(&(contender, connections))
     }
 
-    /// The numbers of connections that somebody was measured at.
+    /// Returns the numbers of connections at which a contender was measured.
     pub(super) fn connections(&self) -> Vec<usize> {
         let mut all: Vec<_> = self.0.keys().map(|(_, connections)| *connections).collect();
         all.sort_unstable();
@@ -101,7 +101,7 @@ impl Figures {
         all
     }
 
-    /// Those that have not answered each request as they should.
+    /// Returns the contenders that have not answered each request as they should.
     pub(super) fn wrong(&self) -> impl Iterator<Item = (Contender, usize, f64)> {
         let wrong = self.0.iter().filter(|(_, column)| column.wrong > 0.0);
         wrong.map(|((contender, connections), column)| (*contender, *connections, column.wrong))

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::bench::{report::Report, stats::Series};
 
-/// A figure, and how it is called.
+/// The name of a figure, and the figure.
 type Metric = (&'static str, fn(&Column) -> &Series);
 
 const METRICS: [Metric; 6] = [
@@ -20,7 +20,7 @@ const METRICS: [Metric; 6] = [
     ("CPU µs a contact of the load", |column| &column.load),
 ];
 
-/// Those that are compared: the first as a multiple of the second.
+/// The contenders that are compared: the first as a multiple of the second.
 const PAIRS: [(Contender, Contender); 9] = {
     use Contender::{
         Before, BeforeSecured, BeforeThree, Bus, Flask, Gateway, GatewaySecured, GatewayThree,
@@ -80,7 +80,7 @@ fn introduce(report: &mut Report, seconds: u64, rounds: usize) {
 
 type Row = (String, Vec<Series>);
 
-/// A row for each that there are figures of.
+/// Returns a row for each contender or pair that has figures.
 fn rows<T: Copy + Named>(
     all: impl IntoIterator<Item = T>,
     figures: &Figures,
