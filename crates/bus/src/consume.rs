@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Bus,
+    failures::Failures,
     metrics::ConsumerMetrics,
     process::{Handler, Work},
     pull::{Limit, Puller},
@@ -69,7 +70,7 @@ impl Bus {
             consumer: &consumer,
             handler: &*handler,
             metrics: &metrics,
-            failures: crate::process::Failures::default(),
+            failures: Failures::default(),
         };
         while !shutdown.has_begun() {
             if shutdown.unless_begun(handler.ready()).await.is_none() {

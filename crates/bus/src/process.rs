@@ -1,17 +1,12 @@
 //! The processing of messages: a handler returns the result of each, and this module settles them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use async_nats::jetstream::{self, AckKind};
 use events::{Consumer, Event};
 use futures::future::join_all;
 use opentelemetry::{Context, TraceId, trace::TraceContextExt};
-use serde::Deserialize;
 use service::{propagation, spans};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{Instrument, Span, field};
@@ -19,8 +14,10 @@ use tracing::{Instrument, Span, field};
 use crate::{
     Bus, Failure, Handled, Refused,
     dead_letters::{DeadLetter, Part},
+    failures::Failures,
     headers,
     metrics::ConsumerMetrics,
+    payload,
     settle::{Settlement, settle},
 };
 
@@ -74,38 +71,6 @@ pub(crate) struct Work<'a, H> {
     pub(crate) handler: &'a H,
     pub(crate) metrics: &'a ConsumerMetrics,
     pub(crate) failures: Failures,
-}
-
-/// The number of failures of each message in this process, by its sequence. A restart forgets them,
-/// so that a message is given up later, never earlier.
-#[derive(Debug, Default)]
-pub(crate) struct Failures(Mutex<HashMap<u64, u32>>);
-
-/// The largest number of messages with counted failures. Other replicas settle some of these
-/// messages.
-const MAX_FAILURES_KEPT: usize = 10_000;
-
-impl Failures {
-    /// Counts a result of a message, and returns the number of its failures so far.
-    fn count<T>(&self, sequence: u64, result: &Result<T, Failure>) -> u32 {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok(_) | Err(Failure::Permanent(_) | Failure::Overtaken(_)) => {
-                failures.remove(&sequence).unwrap_or(0)
-            }
-            Err(Failure::Transient(_)) => {
-                if failures.len() >= MAX_FAILURES_KEPT {
-                    failures.clear();
-                }
-                let count = failures.entry(sequence).or_default();
-                *count += 1;
-                *count
-            }
-            Err(Failure::Interrupted | Failure::Unavailable(_) | Failure::Blocked(_)) => {
-                failures.get(&sequence).copied().unwrap_or(0)
-            }
-        }
-    }
 }
 
 /// The longest time for storing a dead letter before the message is delivered again.
@@ -355,101 +320,13 @@ fn record<'a>(span: &Span, results: impl IntoIterator<Item = &'a Result<Handled,
     }
 }
 
-/// The version alone, of a payload that cannot be read otherwise.
-#[derive(Deserialize)]
-struct Versioned {
-    v: u64,
-}
-
-/// Reads an event. The reason in the error holds none of the event's data.
+/// Reads an event.
 fn decode<E: Event>(message: &jetstream::Message) -> Result<Delivery<E>, Failure> {
-    let event = read(&message.payload)?;
+    let event = payload::read(&message.payload)?;
     let info = message
         .info()
         .map_err(|error| Failure::Permanent(anyhow!("not a message of a stream: {error}")))?;
     let deliveries = u64::try_from(info.delivered).unwrap_or(1);
     let trace = trace_of(message);
     Ok(Delivery { event, sequence: info.stream_sequence, deliveries, trace })
-}
-
-/// Reads a payload. A payload of an unknown version waits for a process that can read it.
-fn read<E: Event>(payload: &[u8]) -> Result<E, Failure> {
-    serde_json::from_slice(payload).map_err(|error| {
-        match serde_json::from_slice::<Versioned>(payload) {
-            Ok(Versioned { v }) if !E::VERSIONS.contains(&v) => Failure::Blocked(anyhow!(
-                "its payload version {v} is unknown: a newer version of this process is needed"
-            )),
-            _ => Failure::Permanent(anyhow!(undecodable(E::TYPE, &error))),
-        }
-    })
-}
-
-/// Describes an error of serde without the value that it quotes, which may be personal data. The
-/// names of our fields are safe.
-fn undecodable(event_type: &str, error: &serde_json::Error) -> String {
-    let words = error.to_string();
-    let safe = words.starts_with("missing field `") || words.starts_with("payload version ");
-    let what = if safe {
-        words.split(" at line ").next().unwrap_or_default().to_owned()
-    } else {
-        format!("{:?} error", error.classify()).to_lowercase()
-    };
-    // An error about the whole payload has no place in it.
-    let place = match error.line() {
-        0 => String::new(),
-        line => format!(" at line {line} column {}", error.column()),
-    };
-    format!("not a {event_type}: {what}{place}")
-}
-
-#[cfg(test)]
-mod tests {
-    use events::ContactGroup;
-
-    use super::*;
-
-    #[test]
-    fn the_reason_why_a_payload_cannot_be_read_holds_no_data() {
-        for (text, expected) in [
-            ("{", "not a portfolio.contact.submitted: eof error at line 1 column 1"),
-            ("hunter2", "not a portfolio.contact.submitted: syntax error at line 1 column 1"),
-            (
-                r#"{"v":1,"id":"ada@example.org"}"#,
-                "not a portfolio.contact.submitted: data error at line 1 column 29",
-            ),
-            (r#"{"v":1}"#, "not a portfolio.contact.submitted: missing field `id`"),
-            (
-                r#"{"v":1,"ada@example.org":1,"v":1}"#,
-                "not a portfolio.contact.submitted: data error at line 1 column 30",
-            ),
-        ] {
-            let failure = read::<ContactGroup>(text.as_bytes()).unwrap_err();
-            assert!(matches!(failure, Failure::Permanent(_)), "{text}");
-            assert_eq!(failure.to_string(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_payload_of_an_unknown_version_waits() {
-        let failure = read::<ContactGroup>(br#"{"v":3,"contacts":[]}"#).unwrap_err();
-        assert!(matches!(failure, Failure::Blocked(_)));
-        assert_eq!(
-            failure.to_string(),
-            "waits: its payload version 3 is unknown: a newer version of this process is needed"
-        );
-    }
-
-    #[test]
-    fn only_failures_are_counted() {
-        let failures = Failures::default();
-        let failed = |failure| Err::<(), _>(failure);
-        let transient = || failed(Failure::Transient(anyhow!("x")));
-        assert_eq!(failures.count(7, &failed(Failure::Interrupted)), 0);
-        assert_eq!(failures.count(7, &transient()), 1);
-        assert_eq!(failures.count(7, &failed(Failure::Blocked(anyhow!("x")))), 1);
-        assert_eq!(failures.count(7, &transient()), 2);
-        assert_eq!(failures.count(8, &transient()), 1);
-        assert_eq!(failures.count(7, &Ok(())), 2);
-        assert_eq!(failures.count(7, &transient()), 1);
-    }
 }

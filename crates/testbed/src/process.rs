@@ -20,7 +20,7 @@ pub(crate) const START: Duration = Duration::from_mins(2);
 /// How long one question whether it is ready may take.
 const ASK: Duration = Duration::from_secs(10);
 
-/// How long its threads may take to stop.
+/// The longest time that the threads of a process take to stop.
 const STOP: Duration = Duration::from_secs(10);
 
 /// The pause before the next one.
@@ -231,7 +231,7 @@ impl Server {
         Ok(())
     }
 
-    /// Whether all threads are stopped. The kernel stops them one after the other.
+    /// Returns whether all threads are stopped. The kernel stops them one after the other.
     fn has_stopped(&self) -> anyhow::Result<bool> {
         let pid = self.pid().context("it does not run")?;
         for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -127,7 +127,7 @@ async fn a_server_that_is_lost_with_the_consumer_of_a_read_model_does_not_blind_
     for stream in streams {
         lead(&world.nats, stream, near).await;
     }
-    // A server that leads nothing, so that nobody has to be elected.
+    // A server that leads nothing, so that its end needs no election.
     let lost = within(Duration::from_mins(1), "a consumer elsewhere", || async {
         let meta = world.nats[near].meta_leader().await.ok()??;
         for stream in streams {

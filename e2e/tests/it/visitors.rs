@@ -153,7 +153,7 @@ pub(crate) struct Promise {
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) message: String,
-    /// What the answer says about it.
+    /// The statement of the answer.
     pub(crate) detail: String,
     /// The time until the answer.
     pub(crate) waited: Duration,

@@ -71,7 +71,7 @@ fn introduce(report: &mut Report, seconds: u64, rounds: usize) {
         "`cargo xtask bench intake`: {rounds} rounds in turns, {seconds} s each; median (smallest–largest). Every 202 of a gateway is on \
          disk (`sync_interval: always`),\nand so is every insert of Flask (a replica set waits for its journal by default). wrk posts 200 \
          bytes a contact, each another. {FORMER} is the last commit that\npublished each contact as a message of its own, in atomic \
-         batches; it is told to have room (`MAX_CONTACTS_IN_PROGRESS=2000`), while the gateway of this tree has no\nsettings. The bus \
+         batches; it has a setting for more room (`MAX_CONTACTS_IN_PROGRESS=2000`); the gateway of this tree has no\nsettings. The bus \
          alone takes groups of as many contacts as there are connections in that column, each a message, and each once the one before \
          is\nacknowledged. Of three servers, each has each message, and all of them share the machine. CPU time is user and system time \
          of all processes of a kind."
