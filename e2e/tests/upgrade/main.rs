@@ -156,7 +156,11 @@ async fn an_upgrade_under_load_loses_nothing_and_repeats_nothing() {
     let promises: Vec<_> = accepted
         .iter()
         .filter(|accepted| accepted.request.is_contact())
-        .map(|accepted| Promise { id: accepted.id.clone(), message: accepted.request.name.clone() })
+        .map(|accepted| Promise {
+            id: accepted.id.clone(),
+            message: accepted.request.name.clone(),
+            waited: Duration::ZERO,
+        })
         .collect();
     let contacts = world.mongo.collection("portfolio", "contacts").await.unwrap();
     stored_once(&contacts, &world.nats.url(), &promises).await;
